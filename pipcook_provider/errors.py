@@ -1,0 +1,155 @@
+"""Every error that this package raises on purpose.
+
+The tree, with what each one means::
+
+    PipcookError
+    ├── SettingsError           a value of the [pipcook] settings cannot be used
+    ├── SpecError               a pipeline document cannot be used; lists every problem with its place
+    ├── FetchError              a URI could not be turned into a local file
+    │   ├── OriginError         the URI lies outside the allowed origins
+    │   └── IntegrityError      what arrived is not what was announced (digest, size, archive)
+    ├── FrameworkError          a framework could not be had
+    │   ├── FrameworkNotFound   no cache entry, mirror file or recipe answers to the name
+    │   └── FrameworkBuildError an installer failed
+    ├── WorkspaceError          a run's folder is missing, in use or not writable
+    ├── ArtifactError           an artifact processor is unknown or refused its options
+    ├── DatasetError            a sample cannot be carried between stages unchanged
+    └── StageError              a stage did not end with a result
+        ├── ScriptError         the user's script raised, or does not offer what its stage calls
+        ├── StageCrashed        the child died: exit code or signal, last lines of stderr
+        ├── StageKilled         the stage was stopped from outside
+        ├── LaunchError         the child never came up
+        └── ProtocolError       the child speaks another version of the message format, or none
+
+A message says what was expected, what was found, what that means, and what to do. ``retryable`` says whether
+doing the same again may help: Airflow's retries are spent only on those errors.
+
+This module imports the standard library only: it also travels into the child process and into containers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class PipcookError(Exception):
+    """Base of every error raised on purpose by this package."""
+
+    retryable: bool = False
+
+
+class SettingsError(PipcookError):
+    """A value of the ``[pipcook]`` settings cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with a pipeline document, and where.
+
+    :param message: what was expected, what stands there, and what to do.
+    :param path: JSON path of the value, such as ``$.options.train`` (``$`` is the document).
+    :param line: line of the value, counted from 1.
+    :param column: column of the value, counted from 1.
+    """
+
+    message: str
+    path: str
+    line: int
+    column: int
+
+    def render(self, origin: str) -> str:
+        """Return ``origin:line:column: path: message``, the form that editors and terminals make clickable."""
+        return f"{origin}:{self.line}:{self.column}: {self.path}: {self.message}"
+
+
+class SpecError(PipcookError):
+    """A pipeline document cannot be used.
+
+    :param origin: path or URL of the document.
+    :param problems: everything that is wrong with it, in the order of the text; never empty.
+    """
+
+    def __init__(self, origin: str, problems: tuple[Problem, ...]) -> None:
+        self.origin = origin
+        self.problems = problems
+        super().__init__("\n".join(problem.render(origin) for problem in problems))
+
+
+class FetchError(PipcookError):
+    """A URI could not be turned into a local file."""
+
+    retryable = True
+
+
+class OriginError(FetchError):
+    """The URI lies outside the allowed origins."""
+
+    retryable = False
+
+
+class IntegrityError(FetchError):
+    """What arrived is not what was announced: another digest, another size, a broken or unsafe archive."""
+
+
+class FrameworkError(PipcookError):
+    """A framework could not be had."""
+
+
+class FrameworkNotFound(FrameworkError):  # noqa: N818 - the sentence reads better without a suffix
+    """No cache entry, mirror file or recipe answers to the name."""
+
+
+class FrameworkBuildError(FrameworkError):
+    """An installer failed while a framework was built from a package registry."""
+
+    retryable = True
+
+
+class WorkspaceError(PipcookError):
+    """A run's folder is missing, in use or not writable."""
+
+
+class ArtifactError(PipcookError):
+    """An artifact processor is unknown or refused its options."""
+
+
+class DatasetError(PipcookError):
+    """A sample cannot be carried between stages unchanged."""
+
+
+class StageError(PipcookError):
+    """A stage did not end with a result."""
+
+
+class ScriptError(StageError):
+    """The user's script raised, or does not offer what its stage calls.
+
+    :param message: the whole story for a person: script, line, source text, exception.
+    :param details: the traceback as the child formatted it; empty when there was none.
+    :param retryable: whether running the same script again may help.
+    """
+
+    def __init__(self, message: str, *, details: str = "", retryable: bool = False) -> None:
+        super().__init__(message)
+        self.details = details
+        self.retryable = retryable
+
+
+class StageCrashed(StageError):  # noqa: N818
+    """The child died without a result: exit code or signal, and the last lines it wrote to stderr."""
+
+    retryable = True
+
+
+class StageKilled(StageError):  # noqa: N818
+    """The stage was stopped from outside."""
+
+
+class LaunchError(StageError):
+    """The child never came up."""
+
+    retryable = True
+
+
+class ProtocolError(StageError):
+    """The child speaks another version of the message format, or none."""

@@ -1,0 +1,151 @@
+"""The ``[pipcook]`` section as one frozen record.
+
+Each option is looked up, first hit wins, in
+
+1. the environment variable ``PIPCOOK_<OPTION>``,
+2. the environment variable ``AIRFLOW__PIPCOOK__<OPTION>``,
+3. the section ``[pipcook]`` of ``airflow.cfg`` (``$AIRFLOW_CONFIG``, or ``$AIRFLOW_HOME/airflow.cfg``).
+
+Airflow itself is not imported: ``import airflow.configuration`` costs more than a whole stage. The table of
+options below is also what the provider declares to Airflow, so ``airflow config list`` shows the same.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from pipcook_provider.errors import SettingsError
+
+SECTION = "pipcook"
+RUNNERS = ("process", "docker")
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser().absolute()
+
+
+def _paths(text: str) -> tuple[Path, ...]:
+    return tuple(_path(part) for part in _words(text))
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.replace("\n", ",").split(",") if part.strip())
+
+
+def _runner(text: str) -> str:
+    if text not in RUNNERS:
+        raise ValueError(f"expected one of {', '.join(RUNNERS)}")
+    return text
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if value <= 0:
+        raise ValueError("expected a number of seconds above 0")
+    return value
+
+
+def _option(default: str, parse: Callable[[str], Any], description: str) -> Any:
+    """Declare an option: the text of its default, how text becomes a value, and what a person reads about it."""
+    return field(
+        default_factory=lambda: parse(default),
+        metadata={"default": default, "parse": parse, "description": description},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The ``[pipcook]`` settings, resolved.
+
+    :param home: folder of everything that outlives a run: frameworks, scripts, downloaded data.
+    :param workspace_root: folder under which each run gets its workspace.
+    :param framework_mirror: base addresses (``http``, ``https``, ``file``) of framework mirrors, tried in order.
+    :param framework_recipes: folders with recipes of one's own, searched before the shipped ones.
+    :param allowed_origins: prefixes of the URIs that documents, scripts and frameworks may come from; empty
+        allows all.
+    :param child_environment: names of environment variables that stages may see beside the basic ones.
+    :param runner: where stages run, ``process`` or ``docker``.
+    :param fetch_timeout: seconds without a byte after which a download is given up and tried again.
+    :param stop_timeout: seconds between SIGTERM and SIGKILL when a stage is stopped.
+    """
+
+    home: Path = _option("~/.pipcook", _path, "Folder of frameworks, scripts and data shared by all runs.")
+    workspace_root: Path = _option(
+        "~/.pipcook/workspace", _path, "Folder under which each run gets its workspace: {root}/{dag_id}/{run_id}."
+    )
+    framework_mirror: tuple[str, ...] = _option(
+        "", _words, "Base addresses (http, https, file) of framework mirrors, separated by commas, tried in order."
+    )
+    framework_recipes: tuple[Path, ...] = _option(
+        "", _paths, "Folders with framework recipes of your own, separated by commas, searched first."
+    )
+    allowed_origins: tuple[str, ...] = _option(
+        "",
+        _words,
+        "URI prefixes that documents, scripts and frameworks may come from, separated by commas. Empty allows all.",
+    )
+    child_environment: tuple[str, ...] = _option(
+        "", _words, "Names of environment variables that stages may see, separated by commas."
+    )
+    runner: str = _option("process", _runner, "Where stages run: process or docker.")
+    fetch_timeout: float = _option("30", _seconds, "Seconds without a byte after which a download is tried again.")
+    stop_timeout: float = _option("5", _seconds, "Seconds between SIGTERM and SIGKILL when a stage is stopped.")
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] = os.environ) -> Settings:
+        """Read the settings of this machine.
+
+        :raises SettingsError: a value cannot be used, or ``airflow.cfg`` cannot be read.
+        """
+        configured = _airflow_section(environ)
+        values: dict[str, Any] = {}
+        for option in fields(cls):
+            name = option.name
+            for source, text in (
+                (f"PIPCOOK_{name.upper()}", environ.get(f"PIPCOOK_{name.upper()}")),
+                (f"AIRFLOW__PIPCOOK__{name.upper()}", environ.get(f"AIRFLOW__PIPCOOK__{name.upper()}")),
+                (f"[{SECTION}] {name} in airflow.cfg", configured.get(name)),
+            ):
+                if text:
+                    values[name] = _parse(option.metadata["parse"], text, source)
+                    break
+        return cls(**values)
+
+
+def declared_options() -> dict[str, dict[str, Any]]:
+    """Return the options in the form of Airflow's provider info (``config`` -> section -> ``options``)."""
+    return {
+        option.name: {
+            "description": option.metadata["description"],
+            "version_added": "0.1.0",
+            "type": "string",
+            "example": None,
+            "default": option.metadata["default"],
+        }
+        for option in fields(Settings)
+    }
+
+
+def _parse(parse: Callable[[str], Any], text: str, source: str) -> Any:
+    try:
+        return parse(text)
+    except ValueError as exc:
+        raise SettingsError(f"{source} is {text!r}, which cannot be used: {exc}. Correct it and try again.") from exc
+
+
+def _airflow_section(environ: Mapping[str, str]) -> Mapping[str, str]:
+    home = Path(environ.get("AIRFLOW_HOME") or "~/airflow").expanduser()
+    path = Path(environ.get("AIRFLOW_CONFIG") or home / "airflow.cfg").expanduser()
+    if not path.is_file():
+        return {}
+    parser = configparser.ConfigParser(interpolation=None, strict=False)
+    try:
+        parser.read(path, encoding="utf-8")
+    except (OSError, UnicodeDecodeError, configparser.Error) as exc:
+        raise SettingsError(f"{path} cannot be read as Airflow's configuration: {exc}") from exc
+    return parser[SECTION] if parser.has_section(SECTION) else {}

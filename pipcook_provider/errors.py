@@ -7,7 +7,9 @@ The tree, with what each one means::
     ├── SpecError               a pipeline document cannot be used; lists every problem with its place
     ├── FetchError              a URI could not be turned into a local file
     │   ├── OriginError         the URI lies outside the allowed origins
+    │   ├── FetchNotFound       the server or the disk has nothing at that address
     │   └── IntegrityError      what arrived is not what was announced (digest, size, archive)
+    ├── CacheError              the folder shared by runs cannot be written, or is full
     ├── FrameworkError          a framework could not be had
     │   ├── FrameworkNotFound   no cache entry, mirror file or recipe answers to the name
     │   └── FrameworkBuildError an installer failed
@@ -76,9 +78,17 @@ class SpecError(PipcookError):
 
 
 class FetchError(PipcookError):
-    """A URI could not be turned into a local file."""
+    """A URI could not be turned into a local file.
+
+    :param retryable: whether fetching the same URI again may help; by default what the class says.
+    """
 
     retryable = True
+
+    def __init__(self, message: str, *, retryable: bool | None = None) -> None:
+        super().__init__(message)
+        if retryable is not None:
+            self.retryable = retryable
 
 
 class OriginError(FetchError):
@@ -87,15 +97,25 @@ class OriginError(FetchError):
     retryable = False
 
 
+class FetchNotFound(FetchError):  # noqa: N818 - the sentence reads better without a suffix
+    """The server or the disk has nothing at that address."""
+
+    retryable = False
+
+
 class IntegrityError(FetchError):
     """What arrived is not what was announced: another digest, another size, a broken or unsafe archive."""
+
+
+class CacheError(PipcookError):
+    """The folder shared by runs cannot be written, or is full."""
 
 
 class FrameworkError(PipcookError):
     """A framework could not be had."""
 
 
-class FrameworkNotFound(FrameworkError):  # noqa: N818 - the sentence reads better without a suffix
+class FrameworkNotFound(FrameworkError):  # noqa: N818
     """No cache entry, mirror file or recipe answers to the name."""
 
 

@@ -94,7 +94,7 @@ class Settings:
     )
     runner: str = _option("process", _runner, "Where stages run: process or docker.")
     fetch_timeout: float = _option("30", _seconds, "Seconds without a byte after which a download is tried again.")
-    stop_timeout: float = _option("5", _seconds, "Seconds between SIGTERM and SIGKILL when a stage is stopped.")
+    stop_timeout: float = _option("3", _seconds, "Seconds between SIGTERM and SIGKILL when a stage is stopped.")
 
     @classmethod
     def load(cls, environ: Mapping[str, str] = os.environ) -> Settings:

@@ -1,0 +1,1 @@
+"""The artifact processors that come with this package."""

@@ -1,0 +1,133 @@
+"""Where a stage runs is a value: one small interface, the same messages, the same four outcomes everywhere."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipcook_provider.errors import LaunchError, ScriptError, StageCrashed, StageError, StageKilled
+from pipcook_provider.runtime.messages import Closed, Failure, Message, Opened, Result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """One start of a child.
+
+    :param workspace: the run's folder; the child's working directory.
+    :param context: the context document, relative to ``workspace``.
+    :param isolated: whether the child runs beside a framework and must not see the worker's packages.
+    :param environment: variables that the document declares, beside the allow-listed ones.
+    :param subject: what runs, as errors name it: ``model script https://.../model.py``.
+    :param script_uris: where the workspace's scripts came from, by their path in the workspace.
+    """
+
+    workspace: Path
+    context: Path
+    isolated: bool
+    subject: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+    script_uris: Mapping[str, str] = field(default_factory=dict)
+
+
+class Listener(Protocol):
+    """Who hears of a stage while it runs; called in the thread that called :meth:`Launcher.run`."""
+
+    def message(self, message: Message) -> None:
+        """Take a message other than ``opened``, ``result``, ``error`` and ``closed``."""
+
+    def output(self, line: str) -> None:
+        """Take a line that user code printed, without its line end."""
+
+
+class Launcher(Protocol):
+    """A place where stages run."""
+
+    def run(self, launch: Launch, listener: Listener) -> Mapping[str, Any]:
+        """Run a stage to its end and return its result.
+
+        :raises StageError: every other outcome; see :mod:`pipcook_provider.errors`.
+        """
+
+    def stop(self) -> None:
+        """End the running stage and all its processes; safe in a signal handler, and when nothing runs."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What is known of a child so far; a launcher feeds it and asks for the conclusion.
+
+    :param launch: what was started.
+    """
+
+    launch: Launch
+    opened: bool = False
+    closed: bool = False
+    result: Mapping[str, Any] | None = None
+    failure: Failure | None = None
+
+    def take(self, message: Message, listener: Listener) -> None:
+        """Note a message that decides the outcome, pass on all others."""
+        match message:
+            case Opened():
+                self.opened = True
+            case Result(value=value):
+                self.result = value
+            case Failure():
+                self.failure = message
+            case Closed():
+                self.closed = True
+            case _:
+                listener.message(message)
+
+    def conclude(self, exit_code: int, last_output: str, *, stopped: bool) -> Mapping[str, Any]:
+        """Return the result, or raise what happened instead.
+
+        :param exit_code: as :attr:`subprocess.Popen.returncode` has it: negative for a signal.
+        :param last_output: the last lines that the child wrote to stderr.
+        :param stopped: whether the launcher itself ended the child.
+        """
+        if self.failure is not None:
+            raise _script_error(self.launch, self.failure)
+        if self.result is not None and self.closed:
+            return self.result
+        raise self._broken_off(exit_code, last_output, stopped)
+
+    def _broken_off(self, exit_code: int, last_output: str, stopped: bool) -> StageError:
+        told = f"\nLast lines of its output:\n{last_output}" if last_output else " It wrote nothing to its output."
+        if stopped:
+            return StageKilled(f"{self.launch.subject} was stopped from outside.")
+        how = _how_it_ended(exit_code)
+        if not self.opened:
+            return LaunchError(f"{self.launch.subject} could not be started: its process {how} before it was up.{told}")
+        return StageCrashed(f"{self.launch.subject}: its process {how} without a result; its outputs are discarded.{told}")
+
+
+def _how_it_ended(exit_code: int) -> str:
+    if exit_code >= 0:
+        return f"ended with exit code {exit_code}"
+    try:
+        name = signal.Signals(-exit_code).name
+    except ValueError:
+        name = f"signal {-exit_code}"
+    hint = " (the machine may have run out of memory)" if name == "SIGKILL" else ""
+    return f"was ended by {name}{hint}"
+
+
+#: Errors of our own that a child may raise: their text is the whole story, the class's name adds nothing.
+_OWN_ERRORS = frozenset({"ArtifactError", "DatasetError", "FetchError", "IntegrityError", "ScriptError"})
+
+
+def _script_error(launch: Launch, failure: Failure) -> ScriptError:
+    lines = [f"{launch.subject} failed"]
+    if failure.file is not None:
+        uri = launch.script_uris.get(failure.file)
+        copy = f" (in the run: {failure.file})" if uri else ""
+        lines[0] += f" at {uri or failure.file}, line {failure.line}{copy}"
+    lines[0] += ":"
+    if failure.source:
+        lines.append(f"    {failure.source}")
+    lines.append(failure.message if failure.type in _OWN_ERRORS else f"{failure.type}: {failure.message}")
+    return ScriptError("\n".join(lines), details=failure.traceback, retryable=failure.retryable)

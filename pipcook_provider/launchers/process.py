@@ -1,0 +1,212 @@
+"""Stages in a child process of this machine."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import secrets
+import selectors
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+from pipcook_provider.errors import LaunchError
+from pipcook_provider.launchers.base import Launch, Listener, Outcome
+from pipcook_provider.runtime.child import WORKER_PACKAGES_VARIABLE
+from pipcook_provider.runtime.messages import TOKEN_VARIABLE, MessageReader
+from pipcook_provider.settings import Settings
+
+_CHILD = Path(__file__).resolve().parents[1] / "runtime" / "child.py"
+
+#: What a child sees of the worker's environment beside ``[pipcook] child_environment``: where things are, how the
+#: network is reached, which devices there are; never credentials of Airflow's.
+_ALLOWED_NAMES = frozenset(
+    {"PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TEMP", "TMP", "LD_LIBRARY_PATH"}
+    | {"SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "CUDA_VISIBLE_DEVICES"}
+    | {name for proxy in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY") for name in (proxy, proxy.lower())}
+)
+_ALLOWED_PREFIXES = ("LC_", "NVIDIA_", "OMP_", "OPENBLAS_", "MKL_")
+
+_GRANDCHILDREN_GRACE = 0.5
+_LONGEST_LINE = 64 * 1024
+_LAST_LINES = 20
+
+
+class ProcessLauncher:
+    """Runs each stage in a child process, in a session and process group of its own.
+
+    The group dies with the launcher, however the launcher ends: see ``lifeline`` in
+    :mod:`pipcook_provider.runtime.child`.
+
+    :param settings: which environment variables a child sees, and how long it has to end when it is stopped.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopped = False
+
+    def run(self, launch: Launch, listener: Listener) -> Mapping[str, Any]:
+        """Run a stage to its end and return its result; see :class:`~pipcook_provider.launchers.base.Launcher`."""
+        token = secrets.token_hex(8)
+        outcome = Outcome(launch)
+        reader = MessageReader(token)
+        tail: deque[str] = deque(maxlen=_LAST_LINES)
+
+        def take_message(line: bytes) -> None:
+            message = reader.read(line)
+            if message is None:
+                take_output(line)
+            else:
+                outcome.take(message, listener)
+
+        def take_output(line: bytes) -> None:
+            # A progress bar redraws its line after carriage returns; what stood there last is what a person saw.
+            text = line.decode("utf-8", errors="replace").rstrip("\r").rpartition("\r")[2]
+            tail.append(text)
+            listener.output(text)
+
+        with self._start(launch, token) as process:
+            try:
+                self._listen(process, outcome, {"stdout": take_message, "stderr": take_output})
+            finally:
+                self._end_group(process)
+        return outcome.conclude(process.returncode, "\n".join(tail), stopped=self._stopped)
+
+    def stop(self) -> None:
+        """End the running stage and all its processes: SIGTERM, and SIGKILL after ``stop_timeout`` seconds."""
+        self._stopped = True
+        process = self._process
+        if process is None or process.poll() is not None:
+            return
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(self._settings.stop_timeout)
+        self._kill_group(process)
+
+    def _start(self, launch: Launch, token: str) -> subprocess.Popen[bytes]:
+        self._stopped = False
+        # -S and -I: beside a framework nothing of the worker is importable but what the context names. -P: without
+        # one the worker's own packages are, though not what happens to lie in the working directory.
+        isolation = ["-I", "-S"] if launch.isolated else ["-P"]
+        command = [sys.executable, *isolation, "-B", "-u", "-X", "utf8", str(_CHILD)]
+        channel = {TOKEN_VARIABLE: token}
+        if launch.isolated:
+            channel[WORKER_PACKAGES_VARIABLE] = json.dumps(_worker_packages("numpy", "pyarrow"))
+        try:
+            self._process = subprocess.Popen(
+                [*command, str(launch.workspace), launch.context.as_posix(), "lifeline"],
+                cwd=launch.workspace,
+                env={**self._environment(), **launch.environment, **channel},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+        except OSError as exc:
+            raise LaunchError(f"{launch.subject} could not be started: {exc}") from exc
+        return self._process
+
+    def _environment(self) -> dict[str, str]:
+        allowed = _ALLOWED_NAMES | set(self._settings.child_environment)
+        return {
+            name: value for name, value in os.environ.items() if name in allowed or name.startswith(_ALLOWED_PREFIXES)
+        }
+
+    def _listen(
+        self, process: subprocess.Popen[bytes], outcome: Outcome, takers: Mapping[str, Callable[[bytes], None]]
+    ) -> None:
+        """Pass on lines until the child is gone and its pipes are empty, or held open by grandchildren for too long."""
+        exited, exit_signal = os.pipe()
+        waiter = threading.Thread(target=_close_after, args=(process, exit_signal), daemon=True)
+        waiter.start()
+        deadline: float | None = None
+        with selectors.DefaultSelector() as selector:
+            selector.register(exited, selectors.EVENT_READ)
+            for name, take in takers.items():
+                pipe: IO[bytes] = getattr(process, name)
+                os.set_blocking(pipe.fileno(), False)
+                selector.register(pipe.fileno(), selectors.EVENT_READ, _Lines(take))
+            while selector.get_map():
+                timeout = None if deadline is None else deadline - time.monotonic()
+                if timeout is not None and timeout <= 0:
+                    break
+                for key, _ in selector.select(timeout):
+                    if key.fd == exited:
+                        selector.unregister(exited)
+                        deadline = time.monotonic() + _GRANDCHILDREN_GRACE
+                    elif key.data.read_from(key.fd):
+                        selector.unregister(key.fd)
+                if outcome.closed and deadline is None:
+                    # The stage is over; threads that user code left behind must not keep it.
+                    deadline = time.monotonic() + self._settings.stop_timeout
+            for key in selector.get_map().values():
+                if key.fd != exited:
+                    key.data.finish()
+        self._kill_group(process)
+        waiter.join()
+        os.close(exited)
+
+    def _end_group(self, process: subprocess.Popen[bytes]) -> None:
+        """Leave nothing of the child behind: neither itself, when listening was broken off, nor its descendants."""
+        self._kill_group(process)
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
+        process.wait()
+        self._process = None
+
+    @staticmethod
+    def _kill_group(process: subprocess.Popen[bytes]) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+class _Lines:
+    """Cuts what a pipe delivers into lines; one that never ends is passed on in pieces, so that memory stays bounded."""
+
+    def __init__(self, take: Callable[[bytes], None]) -> None:
+        self._take = take
+        self._rest = b""
+
+    def read_from(self, descriptor: int) -> bool:
+        """Read what is there; return whether the pipe is at its end."""
+        try:
+            chunk = os.read(descriptor, _LONGEST_LINE)
+        except BlockingIOError:
+            return False
+        if not chunk:
+            self.finish()
+            return True
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        for line in lines:
+            self._take(line)
+        if len(self._rest) > _LONGEST_LINE:
+            self.finish()
+        return False
+
+    def finish(self) -> None:
+        """Pass on what came after the last line end."""
+        if self._rest:
+            rest, self._rest = self._rest, b""
+            self._take(rest)
+
+
+def _close_after(process: subprocess.Popen[bytes], descriptor: int) -> None:
+    process.wait()
+    os.close(descriptor)
+
+
+def _worker_packages(*names: str) -> dict[str, str]:
+    """Return the folders that hold the worker's packages of these names, without importing them."""
+    found = {name: importlib.util.find_spec(name) for name in names}
+    return {name: str(Path(spec.origin).parents[1]) for name, spec in found.items() if spec and spec.origin}

@@ -1,0 +1,95 @@
+"""What Pipcook's operators share: a launcher that dies with the task, the task's log as listener, errors that Airflow
+understands. No rule about pipelines lives here.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+from airflow.sdk import BaseOperator, Context
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from pipcook_provider.errors import PipcookError, ScriptError
+from pipcook_provider.launchers.base import Launcher
+from pipcook_provider.runtime.messages import Log, Message, Metric, Progress
+
+_PROGRESS_INTERVAL = 1.0
+
+
+class PipcookOperator(BaseOperator):
+    """Base of the operators that run a part of a pipeline."""
+
+    ui_color = "#e8f4fd"
+
+    _launcher: Launcher | None = None
+
+    def on_kill(self) -> None:
+        """End the stage's process and all that it started."""
+        if self._launcher is not None:
+            self._launcher.stop()
+
+    @contextmanager
+    def _stage_runner(self) -> Iterator[Any]:
+        """Yield a :class:`~pipcook_provider.stages.StageRunner`; its errors leave as Airflow's.
+
+        Retries are spent only on errors that may go away by themselves.
+        """
+        from pipcook_provider.hooks.framework import PipcookFrameworkHook
+        from pipcook_provider.launchers.process import ProcessLauncher
+        from pipcook_provider.stages import StageRunner
+
+        try:
+            settings = PipcookFrameworkHook().settings()
+            self._launcher = ProcessLauncher(settings)
+            yield StageRunner(settings, self._launcher, TaskLog(self.log))
+        except PipcookError as exc:
+            if isinstance(exc, ScriptError) and exc.details:
+                self.log.error("%s", exc.details.rstrip())
+            raise (AirflowException if exc.retryable else AirflowFailException)(str(exc)) from None
+        finally:
+            self._launcher = None
+
+    def _run_stage(self, context: Context, stage: str, prepare_task_id: str) -> dict[str, Any]:
+        """Run a stage in the workspace that the task ``prepare_task_id`` of this run made; return its XCom."""
+        from pipcook_provider.store.workspace import Workspace
+
+        prepared = context["ti"].xcom_pull(task_ids=prepare_task_id)
+        if prepared is None:
+            raise AirflowFailException(
+                f"expected the task {prepare_task_id!r} to have made this run's workspace, found no result of it. "
+                f"Clear {prepare_task_id!r} and run it first."
+            )
+        with self._stage_runner() as runner:
+            workspace = Workspace.open(prepared["workspace"], made_by=prepared["host"])
+            return asdict(runner.run(workspace, stage))
+
+
+class TaskLog:
+    """Writes what a stage tells into the task's log, as it happens."""
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+        self._progress_at = float("-inf")
+
+    def message(self, message: Message) -> None:
+        """Log a message; of quick successions of progress, one a second."""
+        match message:
+            case Log(level=level, text=text):
+                self._log.log(logging.WARNING if level == "warning" else logging.INFO, "%s", text)
+            case Metric(name=name, value=value, step=step):
+                self._log.info("metric %s = %.6g%s", name, value, "" if step is None else f" (step {step})")
+            case Progress(value=value, extend_data=extend_data):
+                now = time.monotonic()
+                if value >= 1 or now - self._progress_at >= _PROGRESS_INTERVAL:
+                    self._progress_at = now
+                    told = " ".join(f"{name}={figure}" for name, figure in extend_data.items())
+                    self._log.info("progress %3.0f %% %s", 100 * value, told)
+
+    def output(self, line: str) -> None:
+        """Log a line that user code printed."""
+        self._log.info("%s", line)

@@ -1,0 +1,39 @@
+"""The first task of a pipeline's DAG."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import Context
+
+from pipcook_provider.operators.base import PipcookOperator
+
+
+class PipcookPrepareOperator(PipcookOperator):
+    """Fails early: fetches scripts and framework, checks artifact processors, writes the run's ``pipeline-config.json``.
+
+    Pushes ``workspace`` (the run's folder) and ``host`` (the worker that made it) as its XCom.
+
+    :param document: path of the pipeline document; templated.
+    """
+
+    template_fields = ("document",)
+
+    def __init__(self, *, document: str | Path, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.document = str(document)
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Prepare the run with the trigger form's values in the place of the document's ``options.train``."""
+        from pipcook_provider.spec import load_pipeline_spec
+        from pipcook_provider.store.workspace import run_folder
+
+        run = context["dag_run"]
+        with self._stage_runner() as runner:
+            spec = load_pipeline_spec(Path(self.document))
+            root = run_folder(runner.settings.workspace_root, run.dag_id, run.run_id)
+            workspace = runner.prepare(spec, root, context["params"])
+            self.log.info("workspace %s", workspace.root)
+            return {"workspace": str(workspace.root), "host": socket.gethostname()}

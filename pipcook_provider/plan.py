@@ -1,0 +1,45 @@
+"""A pipeline as a list of stages. Light enough for the DAG-parse path; :mod:`pipcook_provider.stages` runs them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipcook_provider.spec import ArtifactSpec, PipelineSpec, ScriptSpec
+
+#: Task id of what goes before the stages.
+PREPARE = "prepare"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One task of a pipeline after ``prepare``.
+
+    :param task_id: ``datasource``, ``dataflow_1``, ``model``, ``artifact_1``; stable whatever the scripts are.
+    :param role: ``datasource``, ``dataflow``, ``model`` or ``artifact``.
+    :param subject: the script or the artifact's entry.
+    :param order: place of a script among the scripts, of an artifact among the artifacts, counted from 0.
+    :param source: task id of the stage whose dataset this one reads.
+    """
+
+    task_id: str
+    role: str
+    subject: ScriptSpec | ArtifactSpec
+    order: int
+    source: str | None = None
+
+    @property
+    def title(self) -> str:
+        """What a person calls the stage: ``dataflow 1: resize.py``, ``artifact 1: pipcook-artifact-zip``."""
+        name = self.subject.basename if isinstance(self.subject, ScriptSpec) else self.subject.processor
+        return f"{self.task_id.replace('_', ' ')}: {name}"
+
+
+def plan(spec: PipelineSpec) -> tuple[Stage, ...]:
+    """Return the stages that follow ``prepare``, in order."""
+    stages = [Stage("datasource", "datasource", spec.datasource, 0)]
+    for number, script in enumerate(spec.dataflow, start=1):
+        stages.append(Stage(f"dataflow_{number}", "dataflow", script, number, stages[-1].task_id))
+    stages.append(Stage("model", "model", spec.model, len(spec.dataflow) + 1, stages[-1].task_id))
+    for number, artifact in enumerate(spec.artifacts, start=1):
+        stages.append(Stage(f"artifact_{number}", "artifact", artifact, number - 1))
+    return tuple(stages)

@@ -1,0 +1,57 @@
+"""What Airflow is told about this provider. Imported by every ``airflow`` command: light on purpose."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pipcook_provider
+from pipcook_provider.settings import SECTION, declared_options
+
+_HOOK = "pipcook_provider.hooks.framework.PipcookFrameworkHook"
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Return the provider's info in the form of Airflow's ``provider_info.schema.json``."""
+    return {
+        "package-name": "pipcook-provider",
+        "name": "Pipcook",
+        "description": "Pipcook pipelines: a JSON document becomes a DAG that trains a machine-learning model.",
+        "versions": [pipcook_provider.__version__],
+        "integrations": [
+            {
+                "integration-name": "Pipcook",
+                "external-doc-url": "https://alibaba.github.io/pipcook/",
+                "tags": ["software"],
+            }
+        ],
+        "operators": [
+            {
+                "integration-name": "Pipcook",
+                "python-modules": [
+                    "pipcook_provider.operators.artifact",
+                    "pipcook_provider.operators.prepare",
+                    "pipcook_provider.operators.stage",
+                ],
+            }
+        ],
+        "hooks": [{"integration-name": "Pipcook", "python-modules": ["pipcook_provider.hooks.framework"]}],
+        "hook-class-names": [_HOOK],
+        "connection-types": [
+            {
+                "connection-type": "pipcook_framework",
+                "hook-class-name": _HOOK,
+                "hook-name": "Pipcook framework mirror",
+                "ui-field-behaviour": {
+                    "hidden-fields": ["extra"],
+                    "relabeling": {"schema": "Scheme", "host": "Mirror", "login": "User"},
+                    "placeholders": {"schema": "https", "host": "mirror.example.com/framework"},
+                },
+            }
+        ],
+        "config": {
+            SECTION: {
+                "description": "Pipcook pipelines. Each option can also be set by an environment variable PIPCOOK_<OPTION>.",
+                "options": declared_options(),
+            }
+        },
+    }

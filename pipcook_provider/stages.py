@@ -1,0 +1,229 @@
+"""A pipeline as a list of stages, and how one stage is run: the same for Airflow's tasks and the ``pipcook`` command.
+
+``prepare`` decides everything that a run needs to know and writes it into the workspace; each stage then reads the
+workspace only, so editing the document during a run changes nothing in it.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipcook_provider.errors import ScriptError, SpecError
+from pipcook_provider.frameworks import Framework, ensure_framework
+from pipcook_provider.launchers import Launch, Launcher, Listener
+from pipcook_provider.plan import PREPARE, Stage, plan
+from pipcook_provider.runtime.context import StageContext
+from pipcook_provider.runtime.loading import ENTRY_POINTS
+from pipcook_provider.runtime.messages import Log, Message, Metric
+from pipcook_provider.runtime.processors import find_processor
+from pipcook_provider.settings import Settings
+from pipcook_provider.spec import ArtifactSpec, PipelineSpec, ScriptSpec, load_pipeline_spec, parse_pipeline
+from pipcook_provider.store.fetch import download
+from pipcook_provider.store.scripts import collect_script, offers, script_path
+from pipcook_provider.store.workspace import Workspace
+
+@dataclass(frozen=True, slots=True)
+class StageResult:
+    """What a finished stage tells: small figures and references.
+
+    :param task_id: the stage.
+    :param seconds: wall time.
+    :param value: what the stage's role reports: ``samples`` per split, the model's ``files`` and ``bytes``, what an
+        artifact processor ``built``.
+    :param metrics: the last value of each metric that the script logged.
+    """
+
+    task_id: str
+    seconds: float
+    value: Mapping[str, Any]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StageRunner:
+    """Prepares runs and runs their stages.
+
+    :param settings: the machine's settings.
+    :param launcher: where stages run.
+    :param listener: who hears of them.
+    :param refresh: whether frameworks are fetched again although they are cached.
+    """
+
+    settings: Settings
+    launcher: Launcher
+    listener: Listener
+    refresh: bool = False
+
+    def prepare(self, spec: PipelineSpec, root: Path, train: Mapping[str, Any] | None = None) -> Workspace:
+        """Make a run's workspace and fail on whatever can be known to fail before anything is trained.
+
+        :param spec: the document.
+        :param root: the run's folder.
+        :param train: values that replace those of ``options.train``; nested ones are named ``outer.inner``.
+        :raises PipcookError: something that the run needs is not there.
+        """
+        for artifact in spec.artifacts:
+            find_processor(artifact.processor)
+        workspace = Workspace.create(root)
+        self._collect_scripts(spec, workspace)
+        document = _as_it_runs(spec, train or {})
+        spec = parse_pipeline(json.dumps(document), spec.origin)
+        if spec.framework:
+            framework = self._framework(spec)
+            workspace.show_framework(framework.path)
+            document["options"]["framework"] = framework.reference
+        workspace.write_config(document)
+        if spec.artifacts:
+            self._initialize_artifacts(spec, workspace)
+        return workspace
+
+    def run(self, workspace: Workspace, task_id: str) -> StageResult:
+        """Run one stage of a prepared run.
+
+        :raises StageError: it did not end with a result; what an earlier attempt left is still there.
+        """
+        spec = load_pipeline_spec(workspace.config)
+        stage = next(stage for stage in plan(spec) if stage.task_id == task_id)
+        if stage.role == "artifact":
+            return self._build_artifact(spec, workspace, stage)
+        return self._run_script(spec, workspace, stage)
+
+    def _run_script(self, spec: PipelineSpec, workspace: Workspace, stage: Stage) -> StageResult:
+        assert isinstance(stage.subject, ScriptSpec)
+        script = script_path(workspace.scripts, stage.order, stage.subject.basename)
+        framework = self._framework(spec) if spec.framework else None
+        trains = stage.role == "model"
+        if trains:
+            workspace.clear_model()
+        context = StageContext(
+            stage=stage.task_id,
+            role=stage.role,
+            parameters={**spec.train, **stage.subject.parameters} if trains else dict(stage.subject.parameters),
+            options=spec.options,
+            origin=spec.origin,
+            downloads=str(self.settings.home / "data"),
+            script=workspace.relative(script.file),
+            script_uri=stage.subject.uri,
+            modules=workspace.relative(script.modules) if script.modules else None,
+            framework=str(framework.path) if framework else None,
+            input=workspace.relative(workspace.output(stage.source)) if stage.source else None,
+            output=None if trains else workspace.relative(workspace.begin_output(stage.task_id)),
+        )
+        result = self._launch(spec, workspace, context, f"{stage.role} script {stage.subject.uri}")
+        if trains:
+            workspace.write_model_pipeline(_without_airflow(spec.document))
+        return result
+
+    def _build_artifact(self, spec: PipelineSpec, workspace: Workspace, stage: Stage) -> StageResult:
+        assert isinstance(stage.subject, ArtifactSpec)
+        context = StageContext(
+            stage=stage.task_id,
+            role="artifact_build",
+            parameters=dict(stage.subject.options),
+            options=spec.options,
+            origin=spec.origin,
+            downloads=str(self.settings.home / "data"),
+        )
+        return self._launch(spec, workspace, context, f"artifact processor {stage.subject.processor}")
+
+    def _initialize_artifacts(self, spec: PipelineSpec, workspace: Workspace) -> None:
+        context = StageContext(
+            stage=PREPARE,
+            role="artifact_initialize",
+            parameters=[dict(artifact.options) for artifact in spec.artifacts],
+            options=spec.options,
+            origin=spec.origin,
+            downloads=str(self.settings.home / "data"),
+        )
+        names = ", ".join(artifact.processor for artifact in spec.artifacts)
+        self._launch(spec, workspace, context, f"artifact processor {names}")
+
+    def _launch(self, spec: PipelineSpec, workspace: Workspace, context: StageContext, subject: str) -> StageResult:
+        context_file = workspace.context_file(context.stage)
+        context.write(context_file)
+        recorder = _Recorder(self.listener)
+        started = time.monotonic()
+        value = self.launcher.run(
+            Launch(
+                workspace=workspace.root,
+                context=context_file.relative_to(workspace.root),
+                isolated=context.framework is not None,
+                environment=spec.airflow.env,
+                subject=subject,
+                script_uris={context.script: context.script_uri} if context.script and context.script_uri else {},
+            ),
+            recorder,
+        )
+        if context.output:
+            workspace.publish(context.stage)
+        return StageResult(context.stage, time.monotonic() - started, value, recorder.metrics)
+
+    def _collect_scripts(self, spec: PipelineSpec, workspace: Workspace) -> None:
+        roles = ["datasource", *["dataflow"] * len(spec.dataflow), "model"]
+        for order, (role, script) in enumerate(zip(roles, spec.scripts, strict=True)):
+            target = script_path(workspace.scripts, order, script.basename)
+            modules = workspace.scripts / f"{order}-modules"
+            collect_script(
+                script.uri, script.path, target, modules, lambda uri, file: download(uri, file, self.settings)
+            )
+            name = ENTRY_POINTS[role]
+            if not offers(target.file, name):
+                raise ScriptError(
+                    f"the {role} script {script.uri} defines no {name!r}, which is what its stage calls: nothing was run. "
+                    f"Define a function {name}(...) in it."
+                )
+
+    def _framework(self, spec: PipelineSpec) -> Framework:
+        assert spec.framework is not None
+
+        def report(text: str) -> None:
+            self.listener.message(Log("info", text))
+
+        framework = ensure_framework(
+            spec.framework, self.settings, gpu=spec.gpu, origin=spec.origin, refresh=self.refresh, report=report
+        )
+        report(f"framework {framework.reference} at {framework.path}")
+        return framework
+
+
+class _Recorder:
+    """Passes everything on and keeps the last value of each metric."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self.metrics: dict[str, float] = {}
+
+    def message(self, message: Message) -> None:
+        if isinstance(message, Metric):
+            self.metrics[message.name] = message.value
+        self._listener.message(message)
+
+    def output(self, line: str) -> None:
+        self._listener.output(line)
+
+
+def _as_it_runs(spec: PipelineSpec, train: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the document with ``train`` applied, carrying its origin: it no longer lies where it came from."""
+    document: dict[str, Any] = copy.deepcopy(dict(spec.document))
+    document["origin"] = spec.origin
+    for name, value in train.items():
+        *outer, inner = name.split(".")
+        target = document.setdefault("options", {}).setdefault("train", {})
+        for part in outer:
+            target = target.setdefault(part, {})
+        target[inner] = value
+    return document
+
+
+def _without_airflow(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the document as ``model/pipeline.json`` keeps it: without what only concerns Airflow."""
+    kept = dict(document)
+    if "options" in kept:
+        kept["options"] = {name: value for name, value in kept["options"].items() if name != "airflow"}
+    return kept

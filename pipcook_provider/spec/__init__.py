@@ -1,0 +1,36 @@
+"""Pipeline documents: text + origin -> frozen `PipelineSpec`, or errors with their places.
+
+Importing this package costs next to nothing; jsonschema is loaded when a document turns out to be wrong.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pipcook_provider.spec.model import AirflowOptions, ArtifactSpec, Parameter, PipelineSpec, ScriptSpec
+from pipcook_provider.spec.parse import is_pipeline_document, load_pipeline_spec, parse_pipeline
+from pipcook_provider.spec.schema import SCHEMA_PATH
+
+if TYPE_CHECKING:
+    from pipcook_provider.spec.lint import lint_pipeline
+
+__all__ = [
+    "SCHEMA_PATH",
+    "AirflowOptions",
+    "ArtifactSpec",
+    "Parameter",
+    "PipelineSpec",
+    "ScriptSpec",
+    "is_pipeline_document",
+    "lint_pipeline",
+    "load_pipeline_spec",
+    "parse_pipeline",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "lint_pipeline":
+        from pipcook_provider.spec.lint import lint_pipeline
+
+        return lint_pipeline
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,260 @@
+"""Everything that is wrong with a document, in words and with its place.
+
+jsonschema finds where a document departs from the schema; its own messages name keywords and dump values, so each
+keyword is translated here. Examples and descriptions come from the schema.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
+
+from pipcook_provider.errors import Problem
+from pipcook_provider.spec.airflow import parse_schedule, parse_start_date
+from pipcook_provider.spec.keys import misspelt
+from pipcook_provider.spec.names import did_you_mean, nearest
+from pipcook_provider.spec.places import Path, Places, json_path, line_column
+from pipcook_provider.spec.schema import Schema, at, compile_schema, known_keys, schema
+from pipcook_provider.spec.uri import absolute_origin, resolve_script
+
+_KINDS: Final[Mapping[str, str]] = {
+    "object": "an object",
+    "array": "a list",
+    "string": "a string",
+    "boolean": "true, false",
+    "integer": "a whole number",
+    "number": "a number",
+    "null": "null",
+}
+
+
+class Flaw(NamedTuple):
+    """Something wrong at a path; the place shown is that of the value, or of its key."""
+
+    path: Path
+    message: str
+    at_key: bool = False
+
+
+class Departure(NamedTuple):
+    """Where a document departs from the schema: the value at a path, and the operand of the keyword that refused it."""
+
+    path: Path
+    value: Any
+    operand: Any
+
+
+def diagnose(text: str, document: Any, origin: str) -> tuple[Problem, ...]:
+    """Return all problems of a document that is valid JSON, in the order of the text.
+
+    :param text: the document.
+    :param document: the same, parsed.
+    :param origin: path or URL of the document.
+    """
+    return located(text, set(_flaws(document, origin)))
+
+
+def located(text: str, flaws: set[Flaw]) -> tuple[Problem, ...]:
+    """Give flaws their places, and order them by these."""
+    text = text.removeprefix("\ufeff")
+    places = Places.of(text).by_path
+    found = sorted((places[flaw.path][flaw.at_key], flaw) for flaw in flaws)
+    return tuple(Problem(flaw.message, json_path(flaw.path), *line_column(text, offset)) for offset, flaw in found)
+
+
+def shown(value: Any, limit: int = 60) -> str:
+    """Write a JSON value for a message, shortened."""
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        return "..."
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def _flaws(document: Any, origin: str) -> Iterator[Flaw]:
+    if not isinstance(document, dict):
+        yield Flaw((), f"Expected an object with the keys of a pipeline, found {_found(document)}.")
+    elif "plugins" in document and document.keys().isdisjoint({"datasource", "dataSource", "model"}):
+        yield Flaw(
+            ("plugins",),
+            "Expected a pipeline of specification 2.0, found one of 1.0, whose plugins do not exist any more. Name a "
+            'script for each stage under "datasource", "dataflow" and "model", and set "specVersion" to "2.0".',
+            at_key=True,
+        )
+    else:
+        yield from _misspelt_keys(document)
+        yield from _departures(document)
+        yield from _unusable_scripts(document, origin)
+        yield from _unusable_options(document)
+
+
+def _misspelt_keys(document: Mapping[str, Any]) -> Iterator[Flaw]:
+    for path, meant in misspelt(document):
+        yield Flaw(
+            path,
+            f'Expected a known key, found "{path[-1]}", which nothing reads. Did you mean "{meant}"?',
+            at_key=True,
+        )
+
+
+def _departures(document: Mapping[str, Any]) -> Iterator[Flaw]:
+    from jsonschema import Draft202012Validator
+
+    for error in Draft202012Validator(schema()).iter_errors(document):
+        departure = Departure(tuple(error.absolute_path), error.instance, error.validator_value)
+        yield from _TRANSLATORS[str(error.validator)](departure)
+
+
+def _unusable_scripts(document: Mapping[str, Any], origin: str) -> Iterator[Flaw]:
+    origin = absolute_origin(origin)
+    if isinstance(document.get("origin"), str):
+        origin = absolute_origin(document["origin"], origin)
+    scripts: list[tuple[Path, Any]] = [((key,), document.get(key)) for key in ("datasource", "dataSource", "model")]
+    if isinstance(dataflow := document.get("dataflow"), list):
+        scripts += [(("dataflow", index), script) for index, script in enumerate(dataflow)]
+    for path, script in scripts:
+        yield from _refusal(path, script, lambda reference: resolve_script(reference, origin))
+
+
+def _unusable_options(document: Mapping[str, Any]) -> Iterator[Flaw]:
+    options = document.get("options")
+    airflow = options.get("airflow") if isinstance(options, dict) else None
+    if isinstance(airflow, dict):
+        yield from _refusal(("options", "airflow", "schedule"), airflow.get("schedule"), parse_schedule)
+        yield from _refusal(("options", "airflow", "start_date"), airflow.get("start_date"), parse_start_date)
+
+
+def _refusal(path: Path, value: Any, reader: Callable[[str], object]) -> Iterator[Flaw]:
+    if isinstance(value, str) and value:
+        try:
+            reader(value)
+        except ValueError as exc:
+            yield Flaw(path, str(exc))
+
+
+def _wrong_type(it: Departure) -> Iterator[Flaw]:
+    part = at(it.path)
+    yield Flaw(it.path, f"Expected {_expected(part)}, found {_found(it.value)}.{_rewritten(part, it.value)}")
+
+
+def _not_a_choice(it: Departure) -> Iterator[Flaw]:
+    names = tuple(choice for choice in it.operand if isinstance(choice, str))
+    near = did_you_mean(it.value, names) if isinstance(it.value, str) else ""
+    yield Flaw(it.path, f"Expected {_either(map(shown, it.operand))}, found {_found(it.value)}.{near}")
+
+
+def _other_version(it: Departure) -> Iterator[Flaw]:
+    remedy = "Only 2.0 is understood: rewrite the document, or use a version of this package that knows it."
+    if str(it.value).strip().removeprefix("v") in {"2", "2.0", "2.0.0"}:
+        remedy = 'Write "2.0".'
+    yield Flaw(it.path, f'Expected the specVersion "2.0", found {_found(it.value)}. {remedy}')
+
+
+def _missing(it: Departure) -> Iterator[Flaw]:
+    for name in it.operand:
+        if name not in it.value:
+            yield from _missing_key(it, name)
+
+
+def _no_datasource(it: Departure) -> Iterator[Flaw]:
+    if "datasource" in it.value:
+        yield Flaw((*it.path, "dataSource"), _TWICE.format("datasource", "dataSource"), at_key=True)
+    else:
+        yield from _missing_key(it, "datasource")
+
+
+def _missing_key(it: Departure, name: str) -> Iterator[Flaw]:
+    if not it.path and any(key.path[:-1] == () and key.slip_of == name for key in misspelt(it.value)):
+        return  # told already, at the misspelt key
+    part = at((*it.path, name))
+    what = part["description"].partition(". ")[0].rstrip(".")
+    near = nearest(name, tuple(it.value.keys() - known_keys(*it.path)))
+    remedy = f'Did you mean it by "{near}"?' if near else f'Add "{name}": {_example(part)}.'
+    yield Flaw(it.path, f'Expected the key "{name}" ({what[0].lower()}{what[1:]}), which is missing. {remedy}')
+
+
+def _two_artifacts(it: Departure) -> Iterator[Flaw]:
+    yield Flaw((*it.path, "artifacts"), _TWICE.format("artifact", "artifacts"), at_key=True)
+
+
+def _too_short(it: Departure) -> Iterator[Flaw]:
+    yield Flaw(it.path, f"Expected {_expected(at(it.path))}, found an empty string. Fill it in{_or_null(it.path)}.")
+
+
+def _too_long(it: Departure) -> Iterator[Flaw]:
+    yield Flaw(it.path, f"Expected at most {it.operand} characters, found {len(it.value)}. Shorten it.")
+
+
+def _too_small(it: Departure) -> Iterator[Flaw]:
+    part = at(it.path)
+    bound = "above" if "exclusiveMinimum" in part else "of at least"
+    kind = _KINDS[part["type"][0]]
+    yield Flaw(it.path, f"Expected {kind} {bound} {it.operand}, found {it.value}. Correct it{_or_null(it.path)}.")
+
+
+_TWICE: Final = 'Expected either "{}" or "{}", found both, which are spellings of one key. Remove one of them.'
+_TRANSLATORS: Final[Mapping[str, Callable[[Departure], Iterator[Flaw]]]] = {
+    "type": _wrong_type,
+    "enum": _not_a_choice,
+    "const": _other_version,
+    "required": _missing,
+    "oneOf": _no_datasource,
+    "not": _two_artifacts,
+    "minLength": _too_short,
+    "maxLength": _too_long,
+    "minimum": _too_small,
+    "exclusiveMinimum": _too_small,
+}
+
+
+def _or_null(path: Path) -> str:
+    return ", or write null" if "null" in at(path)["type"] else ""
+
+
+def _expected(part: Schema) -> str:
+    types = [part["type"]] if isinstance(part["type"], str) else part["type"]
+    return f"{_either(_KINDS[name] for name in types)}, such as {_example(part)}"
+
+
+def _example(part: Schema) -> str:
+    return shown(part["examples"][0], 120)
+
+
+def _either(choices: Iterator[str]) -> str:
+    *others, last = choices
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _found(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return shown(value)
+    for kind, name in ((str, "string"), (list, "list"), (dict, "object")):
+        if isinstance(value, kind):
+            return f"the {name} {shown(value)}" if value else f"an empty {name}"
+    return f"the number {shown(value)}"
+
+
+def _rewritten(part: Schema, value: Any) -> str:
+    """Return the remedy where the value itself shows it: a missing bracket, or quotes too few or too many."""
+    fits = compile_schema(part)
+    return next((f" Write {shown(candidate)}." for candidate in _variants(part, value) if fits(candidate)), "")
+
+
+def _variants(part: Schema, value: Any) -> Iterator[Any]:
+    if isinstance(value, str):
+        with suppress(ValueError):
+            yield json.loads(value.lower())
+        if "processor" in part.get("required", ()):
+            yield {"processor": value}
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield str(value)
+    if "items" in part:
+        yield [value]
+        yield from ([variant] for variant in _variants(_item(part), value))
+
+
+def _item(part: Schema) -> Schema:
+    item: Schema = part["items"]
+    return item

@@ -1,0 +1,52 @@
+"""Keys that nothing reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+from pipcook_provider.spec.names import slip
+from pipcook_provider.spec.schema import known_keys
+
+SECTIONS: Final[tuple[tuple[str, ...], ...]] = ((), ("options",), ("options", "airflow"))
+"""Paths of the objects whose keys are all known; ``options.train`` and artifacts take whatever their code takes."""
+
+_KNOWN: Final = tuple((path, frozenset(known_keys(*path))) for path in SECTIONS)
+_SPELLINGS: Final = (frozenset({"datasource", "dataSource"}), frozenset({"artifact", "artifacts"}))
+
+
+class UnknownKey(NamedTuple):
+    """A key that the specification does not know.
+
+    :param path: path of the key, its own name last.
+    :param slip_of: the known key that its object lacks and that it is a typing slip of, if there is one.
+    """
+
+    path: tuple[str, ...]
+    slip_of: str | None
+
+
+def unknown_keys(document: Any) -> Iterator[UnknownKey]:
+    """Yield the unknown keys of a parsed document."""
+    for path, known in _KNOWN:
+        section = document
+        for key in path:
+            section = section.get(key) if isinstance(section, dict) else None
+        if isinstance(section, dict) and not section.keys() <= known:
+            for name in section.keys() - known:
+                meant = slip(name, known_keys(*path))
+                yield UnknownKey((*path, name), None if meant is None or _has(section, meant) else meant)
+
+
+def misspelt(document: Any) -> list[UnknownKey]:
+    """Return the unknown keys that stand where a known one is missing.
+
+    Unknown keys are allowed, but ``"dataFlow"`` in a document without ``"dataflow"`` would train another model than
+    its author meant.
+    """
+    return [key for key in unknown_keys(document) if key.slip_of is not None]
+
+
+def _has(section: dict[str, Any], name: str) -> bool:
+    names = next((spellings for spellings in _SPELLINGS if name in spellings), {name})
+    return not names.isdisjoint(section)

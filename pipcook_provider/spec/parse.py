@@ -1,0 +1,89 @@
+"""Text + origin -> `PipelineSpec`.
+
+A good document goes one straight way: JSON, the compiled schema, the records. As soon as anything is wrong with it,
+`diagnose` looks at the whole of it again, slowly, and tells everything.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from pipcook_provider.errors import SpecError
+from pipcook_provider.spec.airflow import airflow_options
+from pipcook_provider.spec.keys import misspelt
+from pipcook_provider.spec.model import ArtifactSpec, PipelineSpec
+from pipcook_provider.spec.reader import read, read_file
+from pipcook_provider.spec.schema import predicate
+from pipcook_provider.spec.uri import absolute_origin, resolve_script
+
+_PIPELINE_KEY: Final = re.compile(
+    r"""\b(specVersion|data[sS]ource|plugins(?=["'”]?\s*[:：]\s*\{))["'”]?\s*[:：]""",
+)
+
+
+def parse_pipeline(text: str, origin: str) -> PipelineSpec:
+    """Read a pipeline document.
+
+    :param text: the document.
+    :param origin: path or URL of the document; relative URIs in it are resolved against it.
+    :raises SpecError: the document cannot be used; holds every problem, in the order of the text.
+    """
+    document = read(text, origin)
+    cause: ValueError | None = None
+    if predicate()(document) and not misspelt(document):
+        try:
+            return _build(document, origin)
+        except ValueError as exc:
+            cause = exc
+    from pipcook_provider.spec.diagnose import diagnose
+
+    raise SpecError(origin, diagnose(text, document, origin)) from cause
+
+
+def load_pipeline_spec(path: Path) -> PipelineSpec:
+    """Read a pipeline document from a file in UTF-8.
+
+    :raises SpecError: the file cannot be read, or the document cannot be used.
+    """
+    return parse_pipeline(read_file(path), str(path))
+
+
+def is_pipeline_document(text: str) -> bool:
+    """Tell whether a JSON text means to be a pipeline, however broken, rather than some other JSON file.
+
+    It does when it has a key ``specVersion``, or at its top level ``datasource``, ``dataSource`` or an object
+    ``plugins`` (the mark of 1.0); in a text that is not JSON, any of these keys anywhere.
+    """
+    found = set(_PIPELINE_KEY.findall(text))
+    if not found or "specVersion" in found:
+        return bool(found)
+    try:
+        document = read(text, "")
+    except SpecError:
+        return True
+    return isinstance(document, dict) and not found.isdisjoint(document)
+
+
+def _build(document: Mapping[str, Any], origin: str) -> PipelineSpec:
+    origin = absolute_origin(origin)
+    if "origin" in document:
+        origin = absolute_origin(document["origin"], origin)
+    datasource = document["datasource"] if "datasource" in document else document["dataSource"]
+    artifacts = document.get("artifact") or document.get("artifacts") or ()
+    options = document.get("options") or {}
+    return PipelineSpec(
+        origin=origin,
+        type=document.get("type"),
+        datasource=resolve_script(datasource, origin),
+        dataflow=tuple(resolve_script(script, origin) for script in document.get("dataflow") or ()),
+        model=resolve_script(document["model"], origin),
+        artifacts=tuple(ArtifactSpec(entry["processor"], entry) for entry in artifacts),
+        framework=options.get("framework"),
+        train=options.get("train") or {},
+        options={name: value for name, value in options.items() if name != "airflow"},
+        airflow=airflow_options(options.get("airflow") or {}),
+        document=document,
+    )

@@ -1,0 +1,181 @@
+"""The JSON Schema of pipeline documents, and a predicate compiled from it.
+
+``schema.json`` is the only place that says what a document may look like. Running it through jsonschema costs more
+than building a whole DAG, so the schema is compiled once into closures that answer yes or no in microseconds;
+jsonschema is asked only to find out what is wrong with a document that the predicate refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+Check = Callable[[Any], bool]
+Schema = Mapping[str, Any]
+Key = str | int
+
+SCHEMA_PATH: Final = Path(__file__).with_name("schema.json")
+ANNOTATIONS: Final = frozenset({"$schema", "$comment", "$defs", "title", "description", "examples"})
+
+_TYPES: Final[Mapping[str, Check]] = {
+    "object": lambda value: isinstance(value, dict),
+    "array": lambda value: isinstance(value, list),
+    "string": lambda value: isinstance(value, str),
+    "boolean": lambda value: isinstance(value, bool),
+    "null": lambda value: value is None,
+    "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+    "integer": lambda value: (
+        (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, float) and value.is_integer())
+    ),
+}
+
+
+@cache
+def schema() -> Schema:
+    """Return the parsed ``schema.json``."""
+    loaded: Schema = json.loads(SCHEMA_PATH.read_bytes())
+    return loaded
+
+
+@cache
+def predicate() -> Check:
+    """Return the compiled schema: a function that tells whether a parsed document conforms."""
+    return compile_schema(schema())
+
+
+def at(path: tuple[Key, ...]) -> Schema:
+    """Return the part of the schema for the value at ``path``, ``$ref`` resolved; empty where it says nothing."""
+    part = _dereferenced(schema())
+    for key in path:
+        child = part.get("items") if isinstance(key, int) else part.get("properties", {}).get(key)
+        child = part.get("additionalProperties") if child is None else child
+        part = _dereferenced(child) if isinstance(child, dict) else {}
+    return part
+
+
+@cache
+def known_keys(*path: Key) -> tuple[str, ...]:
+    """Return the keys that the schema names for the object at ``path``."""
+    return tuple(at(path).get("properties", {}))
+
+
+def compile_schema(part: Schema) -> Check:
+    """Turn a schema into a function that tells whether a value conforms to it.
+
+    :raises KeyError: the schema uses a keyword that is not supported here.
+    """
+    part = _dereferenced(part)
+    checks = [_COMPILERS[keyword](part) for keyword in part if keyword not in ANNOTATIONS]
+    if not checks:
+        return lambda _: True
+    if len(checks) == 1:
+        return checks[0]
+    first, *rest = checks
+    for check in rest:
+        first = _both(first, check)
+    return first
+
+
+def _dereferenced(part: Schema) -> Schema:
+    reference = part.get("$ref")
+    if reference is None:
+        return part
+    siblings = {keyword: value for keyword, value in part.items() if keyword != "$ref"}
+    return {**schema()["$defs"][reference.removeprefix("#/$defs/")], **siblings}
+
+
+def _both(first: Check, second: Check) -> Check:
+    return lambda value: first(value) and second(value)
+
+
+def _type(part: Schema) -> Check:
+    names = [part["type"]] if isinstance(part["type"], str) else part["type"]
+    if len(names) == 1:
+        return _TYPES[names[0]]
+    first, second = (_TYPES[name] for name in names)
+    return lambda value: first(value) or second(value)
+
+
+def _enum(part: Schema) -> Check:
+    # True equals 1 in Python but not in JSON: the types are compared too.
+    members = tuple(part["enum"])
+    types = frozenset(map(type, members))
+    return lambda value: type(value) in types and value in members
+
+
+def _const(part: Schema) -> Check:
+    return _enum({"enum": [part["const"]]})
+
+
+def _required(part: Schema) -> Check:
+    names = frozenset(part["required"])
+    return lambda value: not isinstance(value, dict) or names <= value.keys()
+
+
+def _members(part: Schema) -> Check:
+    checks = {name: compile_schema(member) for name, member in part.get("properties", {}).items()}
+    others = part.get("additionalProperties", True)
+    other = compile_schema(others) if isinstance(others, dict) else None
+
+    def check(value: Any) -> bool:
+        if not isinstance(value, dict):
+            return True
+        for name, member in value.items():
+            known = checks.get(name, other)
+            if known is not None and not known(member):
+                return False
+        return True
+
+    return check
+
+
+def _items(part: Schema) -> Check:
+    item = compile_schema(part["items"])
+    return lambda value: not isinstance(value, list) or all(map(item, value))
+
+
+def _one_of(part: Schema) -> Check:
+    checks = [compile_schema(choice) for choice in part["oneOf"]]
+    return lambda value: sum(check(value) for check in checks) == 1
+
+
+def _not(part: Schema) -> Check:
+    check = compile_schema(part["not"])
+    return lambda value: not check(value)
+
+
+def _length(keyword: str, fits: Callable[[int, int], bool]) -> Callable[[Schema], Check]:
+    def compiler(part: Schema) -> Check:
+        limit: int = part[keyword]
+        return lambda value: not isinstance(value, str) or fits(len(value), limit)
+
+    return compiler
+
+
+def _bound(keyword: str, fits: Callable[[float, float], bool]) -> Callable[[Schema], Check]:
+    def compiler(part: Schema) -> Check:
+        limit: float = part[keyword]
+        number = _TYPES["number"]
+        return lambda value: not number(value) or fits(value, limit)
+
+    return compiler
+
+
+_COMPILERS: Final[Mapping[str, Callable[[Schema], Check]]] = {
+    "type": _type,
+    "enum": _enum,
+    "const": _const,
+    "required": _required,
+    "properties": _members,
+    "additionalProperties": lambda part: (lambda _: True) if "properties" in part else _members(part),
+    "items": _items,
+    "oneOf": _one_of,
+    "not": _not,
+    "minLength": _length("minLength", lambda length, limit: length >= limit),
+    "maxLength": _length("maxLength", lambda length, limit: length <= limit),
+    "minimum": _bound("minimum", lambda value, limit: value >= limit),
+    "exclusiveMinimum": _bound("exclusiveMinimum", lambda value, limit: value > limit),
+}

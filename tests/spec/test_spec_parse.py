@@ -1,0 +1,388 @@
+"""Documents to specs, and everything that is wrong with a document, at once."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+from dataclasses import FrozenInstanceError
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipcook_provider import spec as spec_package
+from pipcook_provider.errors import Problem, SpecError
+from pipcook_provider.spec import (
+    AirflowOptions,
+    ArtifactSpec,
+    PipelineSpec,
+    is_pipeline_document,
+    load_pipeline_spec,
+    parse_pipeline,
+)
+
+SMALL: dict[str, Any] = {"specVersion": "2.0", "datasource": "d.py", "model": "m.py"}
+FULL: dict[str, Any] = {
+    **SMALL,
+    "type": "TextClassification",
+    "datasource": "https://h/s/datasource.js?url=http://h/a.zip",
+    "dataflow": ["./flow.py?size=3&size=4", "/abs/flow.py"],
+    "model": "model.py?epochs=3",
+    "artifact": [{"processor": "zip@1", "target": "/tmp/m.zip"}, {"processor": "upload", "to": {"a": [1]}}],
+    "options": {
+        "framework": "tensorflow@2.21",
+        "train": {"epochs": 20, "gpu": "true"},
+        "other": 1,
+        "airflow": {
+            "schedule": "0 3 * * *",
+            "start_date": "2026-01-01",
+            "catchup": True,
+            "retries": 2.0,
+            "retry_delay": 30,
+            "tags": ["a", "b"],
+            "owner": "web",
+            "pool": "p",
+            "queue": "q",
+            "priority_weight": 3,
+            "max_active_runs": 1,
+            "execution_timeout": 90.5,
+            "description": "words",
+            "runner": "docker",
+            "image": "i:1",
+            "env": {"KEY": "{{ conn.odps.login }}"},
+        },
+    },
+    "note": "kept",
+}
+
+
+def parse(document: Any, origin: str = "/dags/p.json") -> PipelineSpec:
+    return parse_pipeline(json.dumps(document, indent=1), origin)
+
+
+def problems(document: Any) -> list[tuple[str, str]]:
+    """Return path and message of all problems."""
+    with pytest.raises(SpecError) as caught:
+        parse(document)
+    return [(problem.path, problem.message) for problem in caught.value.problems]
+
+
+def test_full_document() -> None:
+    """Every field of a document arrives in its record, resolved and typed."""
+    spec = parse(FULL)
+    assert spec.origin == "/dags/p.json"
+    assert spec.type == "TextClassification"
+    assert spec.datasource.uri == "https://h/s/datasource.js"
+    assert spec.datasource.parameters == {"url": "http://h/a.zip"}
+    assert [script.uri for script in spec.dataflow] == ["file:///dags/flow.py", "file:///abs/flow.py"]
+    assert spec.dataflow[0].parameters == {"size": ["3", "4"]}
+    assert spec.model.parameters == {"epochs": "3"}
+    assert spec.scripts == (spec.datasource, *spec.dataflow, spec.model)
+    assert spec.artifacts == (
+        ArtifactSpec("zip@1", {"processor": "zip@1", "target": "/tmp/m.zip"}),
+        ArtifactSpec("upload", {"processor": "upload", "to": {"a": [1]}}),
+    )
+    assert spec.framework == "tensorflow@2.21"
+    assert spec.train == {"epochs": 20, "gpu": "true"}
+    assert spec.options == {"framework": "tensorflow@2.21", "train": {"epochs": 20, "gpu": "true"}, "other": 1}
+    assert spec.airflow == AirflowOptions(
+        schedule="0 3 * * *",
+        start_date=datetime(2026, 1, 1, tzinfo=UTC),
+        catchup=True,
+        retries=2,
+        retry_delay=30.0,
+        tags=("a", "b"),
+        owner="web",
+        pool="p",
+        queue="q",
+        priority_weight=3,
+        max_active_runs=1,
+        execution_timeout=90.5,
+        description="words",
+        runner="docker",
+        image="i:1",
+        env={"KEY": "{{ conn.odps.login }}"},
+    )
+    assert isinstance(spec.airflow.retries, int)
+    assert spec.document == FULL
+    assert spec.gpu
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {},
+        {"type": None, "dataflow": None, "artifact": None, "options": None},
+        {"dataflow": [], "artifacts": [], "options": {}},
+        {"options": {"framework": None, "train": None, "airflow": None}},
+        {"options": {"train": {}, "airflow": dict.fromkeys(FULL["options"]["airflow"])}},
+    ],
+)
+def test_what_is_absent_is_empty(extra: dict[str, Any]) -> None:
+    """Absent, null and empty mean the same."""
+    spec = parse({**SMALL, **extra})
+    assert (spec.type, spec.dataflow, spec.artifacts, spec.framework, spec.train) == (None, (), (), None, {})
+    assert spec.airflow == AirflowOptions()
+    assert not spec.gpu
+
+
+def test_other_spellings() -> None:
+    """``dataSource`` and ``artifacts`` mean ``datasource`` and ``artifact``."""
+    spec = parse({"specVersion": "2.0", "dataSource": "d.py", "model": "m.py", "artifacts": [{"processor": "p"}]})
+    assert spec.datasource.basename == "d.py"
+    assert spec.artifacts[0].processor == "p"
+
+
+@pytest.mark.parametrize(
+    ("gpu", "expected"), [(True, True), ("true", True), (False, False), ("false", False), (None, False)]
+)
+def test_gpu(gpu: object, expected: bool) -> None:
+    """A GPU is asked for by true or "true", as in the framework's own script."""
+    assert parse({**SMALL, "options": {"train": {"gpu": gpu}}}).gpu is expected
+
+
+def test_start_date_keeps_its_offset() -> None:
+    """A start date is in UTC unless it states an offset."""
+    options = {"airflow": {"start_date": "2026-01-01T08:00:00+08:00"}}
+    start = parse({**SMALL, "options": options}).airflow.start_date
+    assert start == datetime(2026, 1, 1, 8, tzinfo=timezone(timedelta(hours=8)))
+    assert start is not None
+    assert start.utcoffset() == timedelta(hours=8)
+
+
+@pytest.mark.parametrize(
+    ("stated", "origin", "uri"),
+    [
+        ("/dags/vision/p.json", "/runs/1/pipeline-config.json", "file:///dags/vision/m.py"),
+        ("https://h/dags/p.json", "/runs/1/pipeline-config.json", "https://h/dags/m.py"),
+        ("../p.json", "/runs/1/pipeline-config.json", "file:///runs/m.py"),
+    ],
+)
+def test_stated_origin(stated: str, origin: str, uri: str) -> None:
+    """A document that states its origin is resolved against that, wherever it lies."""
+    spec = parse({**SMALL, "origin": stated}, origin)
+    assert spec.model.uri == uri
+    assert spec.origin == stated or stated.startswith("..")
+
+
+def test_records_are_frozen_and_travel() -> None:
+    """A spec cannot be changed, and survives a pickle."""
+    spec = parse(FULL)
+    with pytest.raises(FrozenInstanceError):
+        spec.type = "x"  # type: ignore[misc]
+    assert pickle.loads(pickle.dumps(spec)) == spec
+
+
+def test_file(tmp_path: Path) -> None:
+    """A file is read as UTF-8, with or without a byte order mark, and is the origin of its scripts."""
+    path = tmp_path / "数字 1.json"
+    path.write_text(json.dumps(SMALL), encoding="utf-8-sig")
+    spec = load_pipeline_spec(path)
+    assert spec.origin == str(path)
+    assert spec.model.path == tmp_path / "m.py"
+
+
+def test_all_problems_at_once_in_order() -> None:
+    """Every problem of a document is told, at its place and in the order of the text."""
+    text = """{
+  "specVersion": 2.0,
+  "type": "imageclassification",
+  "datasorce": "a.py",
+  "dataflow": "b.py?size=1",
+  "model": "ftp://h/m.py",
+  "artifact": ["zip"],
+  "options": {
+    "train": "abc",
+    "airflow": {"retries": "2", "start_date": "2026-02-30", "schedule": "@dayly", "tagz": [], "runner": "dokcer"}
+  }
+}
+"""
+    with pytest.raises(SpecError) as caught:
+        parse_pipeline(text, "dags/p.json")
+    assert caught.value.origin == "dags/p.json"
+    assert [(problem.path, problem.line, problem.column) for problem in caught.value.problems] == [
+        ("$.specVersion", 2, 18),
+        ("$.type", 3, 11),
+        ("$.datasorce", 4, 3),
+        ("$.dataflow", 5, 15),
+        ("$.model", 6, 12),
+        ("$.artifact[0]", 7, 16),
+        ("$.options.train", 9, 14),
+        ("$.options.airflow.retries", 10, 28),
+        ("$.options.airflow.start_date", 10, 47),
+        ("$.options.airflow.schedule", 10, 73),
+        ("$.options.airflow.tagz", 10, 83),
+        ("$.options.airflow.runner", 10, 105),
+    ]
+    assert str(caught.value).splitlines()[3] == (
+        'dags/p.json:5:15: $.dataflow: Expected a list or null, such as ["./resize.py?size=32&size=32"], '
+        'found the string "b.py?size=1". Write ["b.py?size=1"].'
+    )
+
+
+@pytest.mark.parametrize(
+    ("document", "path", "words"),
+    [
+        ([SMALL], "$", ["Expected an object", "list"]),
+        ("2.0", "$", ["Expected an object", 'string "2.0"']),
+        ({"plugins": {"dataCollect": {}}}, "$.plugins", ["1.0", '"datasource", "dataflow" and "model"']),
+        ({**SMALL, "specVersion": 2}, "$.specVersion", ["number 2", 'Write "2.0"']),
+        ({**SMALL, "specVersion": "99"}, "$.specVersion", ['"99"', "Only 2.0 is understood"]),
+        ({"datasource": "d", "model": "m"}, "$", ['the key "specVersion"', 'Add "specVersion": "2.0"']),
+        ({"specVersion": "2.0", "model": "m"}, "$", ['the key "datasource"', "supplies the samples", "Add"]),
+        ({"specVersion": "2.0", "source": "d", "model": "m"}, "$", ['"datasource"', 'Did you mean it by "source"?']),
+        ({"specVersion": "2.0", "datasource": "d"}, "$", ['the key "model"', 'Add "model": "./model.py"']),
+        ({**SMALL, "model": ""}, "$.model", ["empty string"]),
+        ({**SMALL, "model": " "}, "$.model", ["names no file"]),
+        ({**SMALL, "model": None}, "$.model", ["Expected a string", "found null"]),
+        ({**SMALL, "model": ["m.py"]}, "$.model", ["Expected a string", 'the list ["m.py"]']),
+        ({**SMALL, "dataSource": "d.py"}, "$.dataSource", ["found both"]),
+        ({**SMALL, "artifact": [], "artifacts": []}, "$.artifacts", ["found both"]),
+        ({**SMALL, "dataflow": ["a.py", 3]}, "$.dataflow[1]", ["the number 3", 'Write "3"']),
+        ({**SMALL, "dataflow": ["a.py", ""]}, "$.dataflow[1]", ["empty string"]),
+        ({**SMALL, "dataFlow": ["a.py"]}, "$.dataFlow", ["nothing reads", 'Did you mean "dataflow"?']),
+        ({**SMALL, "artifact": "zip@1"}, "$.artifact", ['Write [{"processor": "zip@1"}].']),
+        ({**SMALL, "artifact": {"processor": "p"}}, "$.artifact", ['Write [{"processor": "p"}].']),
+        ({**SMALL, "artifact": ["zip"]}, "$.artifact[0]", ['Write {"processor": "zip"}.']),
+        ({**SMALL, "artifact": [{"proccessor": "p"}]}, "$.artifact[0]", ['Did you mean it by "proccessor"?']),
+        ({**SMALL, "artifact": [{"processor": ""}]}, "$.artifact[0].processor", ["empty string"]),
+        ({**SMALL, "options": "abc"}, "$.options", ["Expected an object or null", 'string "abc"']),
+        ({**SMALL, "options": {"train": "abc"}}, "$.options.train", ["Expected an object", "epochs", '"abc"']),
+        ({**SMALL, "options": {"train": {"gpu": "yes"}}}, "$.options.train.gpu", ["true, false", '"yes"']),
+        ({**SMALL, "options": {"framework": ""}}, "$.options.framework", ["empty string", "write null"]),
+        ({**SMALL, "options": {"trian": {}}}, "$.options.trian", ['Did you mean "train"?']),
+        ({**SMALL, "type": "objectdetection"}, "$.type", ['Did you mean "ObjectDetection"?']),
+        ({**SMALL, "type": "Sound"}, "$.type", ['"ImageClassification", "ObjectDetection"', "or null"]),
+        ({**SMALL, "origin": ""}, "$.origin", ["empty string"]),
+    ],
+)
+def test_one_problem(document: Any, path: str, words: list[str]) -> None:
+    """Each mistake has its own message, and only one, at the value or key it is about."""
+    ((found, message),) = problems(document)
+    assert found == path
+    assert [word for word in words if word not in message] == []
+
+
+@pytest.mark.parametrize(
+    ("airflow", "key", "words"),
+    [
+        ({"schedule": ""}, "schedule", ["empty string", "write null"]),
+        ({"schedule": "daily"}, "schedule", ["five fields", '"daily"']),
+        ({"schedule": "@dayly"}, "schedule", ['Did you mean "@daily"?']),
+        ({"schedule": ["@daily"]}, "schedule", ["Expected a string or null"]),
+        ({"start_date": "01.02.2026"}, "start_date", ['"2026-01-01"', "year, month and day"]),
+        ({"start_date": "2026-13-01"}, "start_date", ["month must be in 1..12"]),
+        ({"start_date": 20260101}, "start_date", ["Expected a string or null"]),
+        ({"catchup": "true"}, "catchup", ["Expected true, false or null", "Write true."]),
+        ({"catchup": 1}, "catchup", ["the number 1"]),
+        ({"retries": "2"}, "retries", ["whole number", "Write 2."]),
+        ({"retries": True}, "retries", ["whole number", "found true"]),
+        ({"retries": 1.5}, "retries", ["whole number", "1.5"]),
+        ({"retries": -1}, "retries", ["at least 0", "-1"]),
+        ({"retry_delay": -0.5}, "retry_delay", ["a number of at least 0"]),
+        ({"execution_timeout": 0}, "execution_timeout", ["above 0"]),
+        ({"max_active_runs": 0}, "max_active_runs", ["at least 1"]),
+        ({"tags": "vision"}, "tags", ['Write ["vision"].']),
+        ({"owner": 3}, "owner", ['Write "3".']),
+        ({"runner": "dokcer"}, "runner", ['Did you mean "docker"?']),
+        ({"env": {"A": 1}}, "env.A", ['Write "1".']),
+        ({"env": ["A=1"]}, "env", ["Expected an object or null"]),
+        ({"startDate": "2026-01-01"}, "startDate", ['Did you mean "start_date"?']),
+    ],
+)
+def test_airflow_problem(airflow: dict[str, Any], key: str, words: list[str]) -> None:
+    """What Airflow could not use is refused in the document, not in Airflow."""
+    ((found, message),) = problems({**SMALL, "options": {"airflow": airflow}})
+    assert found == f"$.options.airflow.{key}"
+    assert [word for word in words if word not in message] == []
+
+
+def test_messages_have_no_voice_of_jsonschema() -> None:
+    """Python reprs and keywords of the validator never reach the user."""
+    found = problems({**SMALL, "type": True, "dataflow": {"a": None}, "options": {"train": [], "airflow": {"env": 1}}})
+    text = "\n".join(message for _, message in found)
+    assert [word for word in ("is not of type", "is not one of", "None", "True", "{'") if word in text] == []
+
+
+def test_document_of_the_existing_implementation() -> None:
+    """A published Pipcook 2.0 document is read as it is."""
+    scripts = "https://cdn.jsdelivr.net/gh/imgcook/pipcook-script@2232184/scripts/object-detection-yolo/build"
+    document = {
+        "specVersion": "2.0",
+        "type": "ObjectDetection",
+        "datasource": f"{scripts}/datasource.js?url=https://pc-github.oss-us-west-1.aliyuncs.com/dataset/yolo-min.zip",
+        "dataflow": [f"{scripts}/dataflow.js?size=416&size=416"],
+        "model": f"{scripts}/model.js",
+        "artifact": [{"processor": "pipcook-artifact-zip@0.0.2", "target": "./object-detection-yolo-model.zip"}],
+        "options": {"framework": "tfjs@3.8", "train": {"epochs": 10, "gpu": True}},
+    }
+    spec = parse(document)
+    assert [script.basename for script in spec.scripts] == ["datasource.js", "dataflow.js", "model.js"]
+    assert spec.dataflow[0].uri == f"{scripts}/dataflow.js"
+    assert spec.gpu
+
+
+def test_deep_nesting_is_shown_shortened() -> None:
+    """However deep the value that stands in the wrong place, there is a message about it."""
+    text = json.dumps(SMALL)[:-1] + ', "type": ' + "[" * 800 + "]" * 800 + "}"
+    with pytest.raises(SpecError) as caught:
+        parse_pipeline(text, "/dags/p.json")
+    assert "[[[[" in caught.value.problems[0].message
+
+
+def test_unknown_keys_are_kept() -> None:
+    """A key that resembles no known one is allowed, and stays in the document."""
+    document = {**SMALL, "x-note": 1, "options": {"seeds": 3, "airflow": {"max_retry_delay": 1}}}
+    assert parse(document).document == document
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (json.dumps(SMALL), True),
+        (json.dumps({"dataSource": "d"}), True),
+        (json.dumps({"plugins": {"dataCollect": {}}}), True),
+        (json.dumps([SMALL]), True),
+        ('{"specVersion": "2.0", "datasource"', True),
+        ("{'datasource': 'd.py'}", True),
+        ("{datasource: 1", True),
+        ('{"plugins": {"a": ', True),
+        ("", False),
+        ("{}", False),
+        ('{"a": "specVersion"}', False),
+        (json.dumps({"panels": [{"datasource": "prometheus"}]}), False),
+        (json.dumps({"compilerOptions": {"plugins": []}, "plugins": ["a"]}), False),
+        ('{"options": {"framework": "tensorflow@2.21"}}', False),
+    ],
+)
+def test_sniff(text: str, expected: bool) -> None:
+    """A JSON file is taken for a pipeline when it has the keys of one, broken or not, and left alone otherwise."""
+    assert is_pipeline_document(text) is expected
+
+
+def test_light_import() -> None:
+    """Reading a good document loads no heavy package, not even jsonschema."""
+    program = (
+        "import sys; from pipcook_provider.spec import parse_pipeline; parse_pipeline(sys.argv[1], '/p.json');"
+        "heavy = {'airflow', 'numpy', 'pyarrow', 'requests', 'docker', 'tensorflow', 'jsonschema'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program, json.dumps(FULL)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_public_names() -> None:
+    """The face of the package changes on purpose only, and every name in it exists."""
+    assert [name for name in spec_package.__all__ if not hasattr(spec_package, name)] == []
+    assert set(spec_package.__all__) == {
+        *("AirflowOptions", "ArtifactSpec", "Parameter", "PipelineSpec", "SCHEMA_PATH", "ScriptSpec"),
+        *("is_pipeline_document", "lint_pipeline", "load_pipeline_spec", "parse_pipeline"),
+    }
+
+
+def test_rendered_problem() -> None:
+    """A problem is one line that terminals make clickable."""
+    assert Problem("m", "$.a", 2, 3).render("p.json") == "p.json:2:3: $.a: m"

@@ -1,0 +1,163 @@
+"""The compiled schema says the same as jsonschema, and every keyword has words of its own."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema
+import pytest
+
+from pipcook_provider.errors import SpecError
+from pipcook_provider.spec import SCHEMA_PATH, parse_pipeline
+from pipcook_provider.spec.diagnose import _TRANSLATORS
+from pipcook_provider.spec.schema import ANNOTATIONS, compile_schema, predicate, schema
+
+FULL: dict[str, Any] = {
+    "$schema": "schema.json",
+    "specVersion": "2.0",
+    "type": "ImageClassification",
+    "datasource": "datasource.py?url=a.zip",
+    "dataflow": ["resize.py?size=32&size=32", "normalize.py"],
+    "model": "model.py",
+    "artifact": [{"processor": "pipcook-artifact-zip@0.0.2", "target": "model.zip"}],
+    "options": {
+        "framework": "tensorflow@2.21",
+        "train": {"epochs": 20, "gpu": True},
+        "airflow": {
+            "schedule": "@daily",
+            "start_date": "2026-01-01",
+            "catchup": False,
+            "retries": 2,
+            "retry_delay": 1.5,
+            "tags": ["vision"],
+            "owner": "web",
+            "pool": "gpu",
+            "queue": "gpu",
+            "priority_weight": -1,
+            "max_active_runs": 1,
+            "execution_timeout": 60,
+            "description": "d",
+            "runner": "docker",
+            "image": "i",
+            "env": {"A": "1"},
+        },
+    },
+    "origin": "/dags/p.json",
+}
+VALUES: list[Any] = [
+    *(None, True, False, 0, 1, 2, -1, 1.0, 1.5, "", "x", "2.0", "true", "x" * 101),
+    *([], [1], ["x"], [None], [{}], [{"processor": ""}], [{"processor": "p"}], {}, {"a": 1}, {"processor": "p"}),
+]
+
+
+def containers(value: Any) -> Iterator[Any]:
+    """Yield every object and list inside a JSON value."""
+    if isinstance(value, dict | list):
+        yield value
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from containers(inner)
+
+
+def mutations() -> Iterator[Any]:
+    """Yield the full document with each value replaced, each entry removed, and each alternative spelling added."""
+    yield from VALUES
+    for index, container in enumerate(containers(FULL)):
+        for key in list(container) if isinstance(container, dict) else range(len(container)):
+            for value in VALUES:
+                changed = copy.deepcopy(FULL)
+                list(containers(changed))[index][key] = value
+                yield changed
+            changed = copy.deepcopy(FULL)
+            del list(containers(changed))[index][key]
+            yield changed
+    for name, value in (("dataSource", "a.py"), ("artifacts", None), ("datasorce", "a.py"), ("note", 1)):
+        yield {**FULL, name: value}
+
+
+def test_schema_is_valid() -> None:
+    """The shipped schema is itself a valid schema of its draft."""
+    jsonschema.Draft202012Validator.check_schema(json.loads(SCHEMA_PATH.read_text("utf-8")))
+
+
+def test_compiled_schema_agrees_with_jsonschema() -> None:
+    """For thousands of right and wrong documents the compiled schema gives the verdict of jsonschema."""
+    validator = jsonschema.Draft202012Validator(schema())
+    verdicts = [(validator.is_valid(document), predicate()(document), document) for document in mutations()]
+    assert [document for expected, found, document in verdicts if expected != found] == []
+    assert {expected for expected, _, _ in verdicts} == {True, False}
+
+
+def test_any_document_gives_a_spec_or_problems() -> None:
+    """No document makes the parser fall over: it gives a spec, or problems in the order of the text."""
+    outcomes = set()
+    for document in mutations():
+        text = json.dumps(document, indent=1)
+        try:
+            parse_pipeline(text, "/dags/p.json")
+            outcomes.add("spec")
+        except SpecError as exc:
+            outcomes.add("problems")
+            places = [(problem.line, problem.column) for problem in exc.problems]
+            assert places
+            assert places == sorted(places)
+    assert outcomes == {"spec", "problems"}
+
+
+def test_cut_and_damaged_texts_give_problems() -> None:
+    """A text cut off anywhere, or with any character left out, gives a spec or a SpecError, never another error."""
+    text = json.dumps(FULL, indent=1)
+    for end in range(len(text)):
+        with pytest.raises(SpecError):
+            parse_pipeline(text[:end], "/dags/p.json")
+    for index in range(len(text)):
+        try:
+            parse_pipeline(text[:index] + text[index + 1 :], "/dags/p.json")
+        except SpecError as exc:
+            assert exc.problems  # noqa: PT017 - most but not all of these texts are broken
+
+
+def test_unsupported_keyword_is_refused() -> None:
+    """A keyword that the compiler does not know is an error at once, not a check that is silently left out."""
+    with pytest.raises(KeyError, match="pattern"):
+        compile_schema({"type": "string", "pattern": "a"})
+
+
+def test_every_keyword_is_translated() -> None:
+    """Whatever keyword of the schema refuses a document, there are words for it."""
+    structure = {"$ref", "properties", "additionalProperties", "items"}
+    used: set[str] = set()
+
+    def visit(part: dict[str, Any]) -> None:
+        used.update(part)
+        for name in ("properties", "$defs"):
+            for inner in part.get(name, {}).values():
+                visit(inner)
+        for name in ("items", "additionalProperties"):
+            if isinstance(part.get(name), dict):
+                visit(part[name])
+
+    visit(dict(schema()))
+    assert used - ANNOTATIONS - structure <= set(_TRANSLATORS)
+
+
+def test_every_value_is_described_with_an_example_that_conforms() -> None:
+    """An editor can explain and complete every key, and the examples that errors show are right."""
+
+    def visit(path: str, part: dict[str, Any]) -> Iterator[str]:
+        resolved = {**schema()["$defs"].get(part.get("$ref", "").removeprefix("#/$defs/"), {}), **part}
+        resolved.pop("$ref", None)
+        if not resolved.get("description") or not ({"examples", "oneOf"} & resolved.keys()):
+            yield path
+        check = compile_schema(resolved)
+        if any(not check(example) for example in resolved.get("examples", ())):
+            yield f"{path} example"
+        for name, inner in resolved.get("properties", {}).items():
+            yield from visit(f"{path}.{name}", inner)
+        for name in ("items", "additionalProperties"):
+            if isinstance(resolved.get(name), dict):
+                yield from visit(f"{path}[]", resolved[name])
+
+    assert list(visit("$", dict(schema()))) == []

@@ -1,0 +1,123 @@
+"""The pipcook command."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipcook_provider.cli import main
+
+COMMAND = [sys.executable, "-m", "pipcook_provider.cli"]
+
+
+def test_train_leaves_a_model_and_says_where(write_pipeline, tmp_path, capfd) -> None:
+    """A run off a terminal prints plain lines to stderr and the outcome to stdout."""
+    assert main(["train", str(write_pipeline()), "-o", str(tmp_path / "out")]) == 0
+    out, err = capfd.readouterr()
+    assert out.splitlines() == [
+        "loss: 0.5",
+        f"artifact: {tmp_path}/out/model.zip",
+        f"model: {tmp_path}/out/model",
+    ]
+    assert re.search(r"^\[model\] finished in \d+\.\d s: loss 0\.5$", err, re.MULTILINE)
+    assert "\x1b" not in err
+
+
+def test_run_is_train(write_pipeline, tmp_path, monkeypatch, capfd) -> None:
+    """run is an alias of train, and the folder is named after the time by default."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", str(write_pipeline()), "--json"]) == 0
+    result = json.loads(capfd.readouterr().out)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d", Path(result["workspace"]).name)
+    assert Path(result["workspace"]).parent == tmp_path
+    assert result["metrics"] == {"loss": 0.5}
+    assert (Path(result["model"]) / "model.txt").is_file()
+
+
+def test_terminal_shows_a_bar_for_each_stage(write_pipeline, tmp_path) -> None:
+    """On a terminal there is a bar for each stage, with what it ended with."""
+    leader, follower = pty.openpty()
+    command = [*COMMAND, "train", str(write_pipeline()), "-o", str(tmp_path / "out")]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "NO_COLOR": "1"}
+    with subprocess.Popen(command, stderr=follower, stdout=subprocess.DEVNULL, env=environment) as process:
+        os.close(follower)
+        shown = b""
+        while True:
+            try:
+                chunk = os.read(leader, 65536)
+            except OSError:
+                break
+            if not chunk:
+                break
+            shown += chunk
+    text = shown.decode()
+    assert process.returncode == 0
+    assert "━" in text
+    assert all(title in text for title in ("prepare", "datasource: datasource.py", "model: model.py", "artifact 1"))
+    assert "loss 0.5" in text
+    assert not re.search(r"\x1b\[[\d;]*3\dm", text), "NO_COLOR is set"
+
+
+def test_failure_is_told_without_python_internals(write_pipeline, tmp_path, capfd) -> None:
+    """A failing script gives exit status 1, its own traceback and the one sentence that says where."""
+    document = write_pipeline(scripts={"model.py": "def train(runtime, options, context):\n    raise ValueError('no luck')\n"})
+    assert main(["train", str(document), "-o", str(tmp_path / "out")]) == 1
+    err = capfd.readouterr().err
+    assert "ValueError: no luck" in err
+    assert "model.py, line 2" in err
+    assert "stages.py" not in err
+    assert "child.py" not in err
+
+
+def test_broken_document_is_told_with_its_places(write_pipeline, tmp_path, capfd) -> None:
+    """A document that cannot be used gives exit status 1 and a line for each problem; no folder is made."""
+    document = write_pipeline(dataflow="dataflow.py", options={"train": "abc"})
+    assert main(["train", str(document), "-o", str(tmp_path / "out")]) == 1
+    err = capfd.readouterr().err
+    assert re.search(r"pipeline.json:\d+:\d+: \$\.dataflow: ", err)
+    assert re.search(r"pipeline.json:\d+:\d+: \$\.options\.train: ", err)
+    assert not (tmp_path / "out").exists()
+
+
+def test_lint_tells_errors_and_warnings(write_pipeline, capfd) -> None:
+    """Errors give exit status 1, warnings do not; --json is for machines."""
+    good = write_pipeline(name="good.json", custom=1)
+    assert main(["lint", str(good)]) == 0
+    assert "warning: " in capfd.readouterr().out
+    (good.parent / "broken.json").write_text('{"specVersion": "2.0", ', encoding="utf-8")
+    assert main(["lint", "--json", str(good.parent)]) == 1
+    problems = json.loads(capfd.readouterr().out)
+    assert {(problem["level"], Path(problem["file"]).name) for problem in problems} == {
+        ("warning", "good.json"),
+        ("error", "broken.json"),
+    }
+    assert all(problem["line"] >= 1 and problem["message"] for problem in problems)
+
+
+def test_clean_removes_what_can_be_fetched_again(tmp_path, capfd) -> None:
+    """clean removes caches, not workspaces; --dry-run only tells."""
+    home = Path(os.environ["PIPCOOK_HOME"])
+    for name in ("framework/x", "data", "workspace/run"):
+        (home / name).mkdir(parents=True)
+        (home / name / "file").write_bytes(b"x" * 1000)
+    assert main(["clean", "--dry-run"]) == 0
+    assert "would remove" in capfd.readouterr().out
+    assert (home / "framework").exists()
+    assert main(["clean"]) == 0
+    assert [path.name for path in home.iterdir()] == ["workspace"]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["lint", "--help"], ["clean", "--help"]])
+def test_help_shows_an_example(arguments, capfd) -> None:
+    """Every --help ends with an example that can be typed."""
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 0
+    assert "example: pipcook " in capfd.readouterr().out

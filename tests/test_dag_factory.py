@@ -1,0 +1,170 @@
+"""Pipeline documents as DAGs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from airflow.exceptions import SerializationError
+from airflow.sdk import DAG
+
+from pipcook_provider.dag_factory import load_pipeline, load_pipelines
+from pipcook_provider.operators.artifact import PipcookArtifactOperator
+from pipcook_provider.operators.prepare import PipcookPrepareOperator
+from pipcook_provider.operators.stage import PipcookStageOperator
+
+BROKEN = '{"specVersion": "2.0", "datasource": "a.py"}'
+
+
+def serialized(dag: DAG) -> dict:
+    """Return the DAG as Airflow's own serialization writes it to the metadata database."""
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    return DagSerialization.to_dict(dag)
+
+
+def test_document_becomes_a_line_of_tasks(write_pipeline) -> None:
+    """prepare >> datasource >> dataflow_n >> model >> artifact_n, each the operator of its kind."""
+    dag = load_pipeline(write_pipeline(dataflow=["dataflow.py", "dataflow.py"]))
+    expected = ["prepare", "datasource", "dataflow_1", "dataflow_2", "model", "artifact_1"]
+    assert dag.dag_id == "pipeline"
+    assert [task.task_id for task in dag.topological_sort()] == expected
+    for upstream, downstream in zip(expected, expected[1:], strict=False):
+        assert dag.task_dict[upstream].downstream_task_ids == {downstream}
+    kinds = [type(dag.task_dict[task_id]) for task_id in expected]
+    assert kinds == [PipcookPrepareOperator, *[PipcookStageOperator] * 4, PipcookArtifactOperator]
+    assert dag.task_dict["dataflow_1"].task_display_name == "dataflow 1: dataflow.py"
+
+
+def test_airflow_options_reach_the_dag(write_pipeline) -> None:
+    """options.airflow sets what Airflow's own DAG files would set in Python."""
+    options = {
+        "schedule": "@daily",
+        "start_date": "2026-01-01",
+        "catchup": True,
+        "retries": 2,
+        "retry_delay": 60,
+        "tags": ["vision"],
+        "owner": "web",
+        "pool": "gpu",
+        "queue": "q",
+        "priority_weight": 7,
+        "max_active_runs": 1,
+        "execution_timeout": 3600,
+        "description": "Digits",
+    }
+    dag = load_pipeline(write_pipeline(options={"airflow": options}))
+    model = dag.task_dict["model"]
+    assert (dag.schedule, dag.start_date, dag.catchup) == ("@daily", datetime(2026, 1, 1, tzinfo=UTC), True)
+    assert (dag.tags, dag.max_active_runs, dag.description) == ({"pipcook", "vision"}, 1, "Digits")
+    assert (model.retries, model.retry_delay) == (2, timedelta(seconds=60))
+    assert (model.owner, model.pool, model.queue, model.priority_weight) == ("web", "gpu", "q", 7)
+    assert model.execution_timeout == timedelta(hours=1)
+
+
+def test_schedule_without_start_date_is_scheduled(write_pipeline) -> None:
+    """A scheduled document needs no start_date: without one Airflow would never run it."""
+    dag = load_pipeline(write_pipeline(options={"airflow": {"schedule": "@daily"}}))
+    assert dag.start_date is not None
+    assert dag.catchup is False
+
+
+def test_trigger_form_has_typed_fields(write_pipeline) -> None:
+    """Every value of options.train is a field of its own type; nested ones are flattened."""
+    train = {"epochs": 3, "rate": 0.5, "gpu": False, "name": "x", "size": [1, 2], "seed": None, "optimizer": {"rate": 1}}
+    dag = load_pipeline(write_pipeline(options={"train": train}))
+    types = {name: dag.params.get_param(name).schema["type"] for name in dag.params}
+    assert types == {
+        "epochs": "integer",
+        "rate": "number",
+        "gpu": "boolean",
+        "name": "string",
+        "size": "array",
+        "seed": ["null", "string", "number", "boolean"],
+        "optimizer.rate": "integer",
+    }
+    assert dag.params.dump()["epochs"] == 3
+    assert dag.params.get_param("epochs").description
+    with pytest.raises(Exception, match="'many' is not of type 'integer'"):
+        dag.params["epochs"] = "many"
+
+
+def test_dags_of_a_folder_are_named_by_their_path(write_pipeline, tmp_path) -> None:
+    """Each document is a DAG; other JSON files, hidden ones and folder defaults are left alone."""
+    document = write_pipeline(name="a.json")
+    folder = document.parent
+    (folder / "team x").mkdir()
+    (folder / "team x" / "b.json").write_text(document.read_text(encoding="utf-8"), encoding="utf-8")
+    (folder / "other.json").write_text('{"compilerOptions": {}}', encoding="utf-8")
+    (folder / ".hidden.json").write_text(BROKEN, encoding="utf-8")
+    (folder / "pipcook.defaults.json").write_text("{}", encoding="utf-8")
+    (folder / "huge.json").write_text('{"specVersion": "2.0"}' + " " * 2_000_000, encoding="utf-8")
+    assert set(load_pipelines(folder)) == {"a", "team_x.b"}
+    assert set(load_pipelines(folder / "datasource.py")) == {"a", "team_x.b"}
+
+
+def test_dags_serialize_the_same_at_every_parse(write_pipeline) -> None:
+    """Nothing in a DAG changes from one parse to the next: Airflow would store a new version each time."""
+    document = write_pipeline(options={"train": {"epochs": 1}, "airflow": {"schedule": "@daily", "tags": ["b", "a"]}})
+    first, second = (json.dumps(serialized(load_pipeline(document)), sort_keys=True, default=str) for _ in range(2))
+    assert first == second
+
+
+def test_broken_document_harms_no_other(write_pipeline) -> None:
+    """A broken document stands in for itself: it has no tasks, and its error comes up when Airflow stores it."""
+    folder = write_pipeline(name="good.json").parent
+    (folder / "broken.json").write_text(BROKEN, encoding="utf-8")
+    dags = load_pipelines(folder)
+    assert serialized(dags["good"])["dag"]["dag_id"] == "good"
+    with pytest.raises(SerializationError, match=r'broken.json:1:1: \$: .*"model"'):
+        serialized(dags["broken"])
+
+
+def test_two_documents_with_one_dag_id_are_both_named(write_pipeline) -> None:
+    """When two paths give the same dag_id the second is an error that names both; the first stays."""
+    document = write_pipeline(name="team.a.json")
+    (document.parent / "team").mkdir()
+    (document.parent / "team" / "a.json").write_text(document.read_text(encoding="utf-8"), encoding="utf-8")
+    dags = load_pipelines(document.parent)
+    errors = []
+    for dag in dags.values():
+        try:
+            serialized(dag)
+        except Exception as exc:
+            errors.append(str(exc))
+    assert len(dags) == 2
+    assert len(errors) == 1
+    assert "team.a.json" in errors[0]
+    assert "team/a.json" in errors[0]
+
+
+def test_task_start_reads_one_document(write_pipeline, tmp_path) -> None:
+    """When Airflow parses for one task, the other documents are not opened."""
+    folder = write_pipeline(name="wanted.json").parent
+    for number in range(20):
+        (folder / f"other{number}.json").write_text(BROKEN, encoding="utf-8")
+    program = f"""
+import sys
+opened = []
+sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
+from pipcook_provider.dag_factory import load_pipelines
+print(sorted(load_pipelines({str(folder)!r})))
+print(sorted(name.rpartition("/")[2] for name in opened if name.startswith({str(folder)!r})))
+"""
+    environment = {**os.environ, "_AIRFLOW_PARSING_CONTEXT_DAG_ID": "wanted", "_AIRFLOW_PARSING_CONTEXT_TASK_ID": "model"}
+    told = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert told.stdout.splitlines()[-2:] == ["['wanted']", "['wanted.json']"]
+
+
+def test_documentation_shows_the_pipeline(write_pipeline) -> None:
+    """The DAG's page shows a table of stages, with what a document holds made harmless."""
+    dag = load_pipeline(write_pipeline(datasource="datasource.py?url=<script>|`x`"))
+    assert dag.doc_md is not None
+    assert "| datasource |" in dag.doc_md
+    assert "<script>" not in dag.doc_md
+    assert "epochs=2" in dag.doc_md

@@ -6,6 +6,7 @@ nothing that changes from one parse to the next.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -40,7 +41,7 @@ def load_pipeline(path: str | Path, dag_id: str | None = None) -> DAG:
     :raises SpecError: the document cannot be used; every problem is named with its place.
     """
     path = Path(path).absolute()
-    return _build(load_pipeline_spec(path), path, dag_id or _dag_id(path, path.parent))
+    return _build(load_pipeline_spec(path), path, dag_id or _dag_id(path.name))
 
 
 def load_pipelines(folder: str | Path) -> dict[str, DAG]:
@@ -57,13 +58,13 @@ def load_pipelines(folder: str | Path) -> dict[str, DAG]:
     folder = folder.parent if folder.is_file() else folder
     wanted = get_parsing_context().dag_id
     if wanted is not None:
-        return {wanted: load_pipeline(path, wanted) for path in _documents(folder) if _dag_id(path, folder) == wanted}
+        found = next((path for dag_id, path in _documents(folder) if dag_id == wanted and _is_pipeline(path)), None)
+        return {} if found is None else {wanted: load_pipeline(found, wanted)}
     dags: dict[str, DAG] = {}
     sources: dict[str, Path] = {}
-    for path in _documents(folder):
+    for dag_id, path in _documents(folder):
         if not _is_pipeline(path):
             continue
-        dag_id = _dag_id(path, folder)
         try:
             if dag_id in dags:
                 raise PipcookError(
@@ -103,12 +104,17 @@ class _BrokenPipeline(DAG):
         raise self.__dict__["error"]
 
 
-def _documents(folder: Path) -> Iterator[Path]:
-    """Yield the JSON files in a folder that may be pipeline documents, in a stable order."""
-    for path in sorted(folder.rglob("*.json")):
-        hidden = any(part.startswith((".", "__")) or part == "node_modules" for part in path.relative_to(folder).parts)
-        if not hidden and path.name != _DEFAULTS_NAME and path.is_file():
-            yield path
+def _documents(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Yield the JSON files in a folder that may be pipeline documents, each with its dag_id, in a stable order.
+
+    Names only: a task's start finds its document among thousands without touching the others.
+    """
+    for current, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__")) and name != "node_modules")
+        prefix = "".join(f"{part}." for part in Path(current).relative_to(folder).parts)
+        for name in sorted(names):
+            if name.endswith(".json") and not name.startswith(".") and name != _DEFAULTS_NAME:
+                yield _dag_id(prefix + name), Path(current, name)
 
 
 def _is_pipeline(path: Path) -> bool:
@@ -117,9 +123,9 @@ def _is_pipeline(path: Path) -> bool:
     )
 
 
-def _dag_id(path: Path, folder: Path) -> str:
+def _dag_id(name: str) -> str:
     """Return the dag_id of a document: its path, never its content, so that a task finds its file unread."""
-    return re.sub(r"[^\w.-]", "_", ".".join(path.relative_to(folder).with_suffix("").parts))
+    return re.sub(r"[^\w.-]", "_", name.removesuffix(".json"))
 
 
 def _build(spec: PipelineSpec, path: Path, dag_id: str) -> DAG:
@@ -135,7 +141,6 @@ def _build(spec: PipelineSpec, path: Path, dag_id: str) -> DAG:
         catchup=airflow.catchup,
         tags=["pipcook", *airflow.tags],
         default_args=_default_args(spec),
-        params=dict(_params(spec.train)),
         doc_md=_documentation(spec),
         **_given(optional),
     )
@@ -144,6 +149,8 @@ def _build(spec: PipelineSpec, path: Path, dag_id: str) -> DAG:
         task = _task(stage, dag)
         previous.set_downstream(task)
         previous = task
+    # Now, not before: every task would deep-copy them, twice, which costs more than all else here.
+    dag.params.update(dict(_params(spec.train)))
     return dag
 
 

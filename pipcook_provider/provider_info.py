@@ -40,7 +40,7 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "connection-type": "pipcook_framework",
                 "hook-class-name": _HOOK,
-                "hook-name": "Pipcook framework mirror",
+                "hook-name": "Pipcook framework",
                 "ui-field-behaviour": {
                     "hidden-fields": ["extra"],
                     "relabeling": {"schema": "Scheme", "host": "Mirror", "login": "User"},

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipcook_provider.errors import ScriptError, SpecError
+from pipcook_provider.errors import LaunchError, ScriptError
 from pipcook_provider.frameworks import Framework, ensure_framework
 from pipcook_provider.launchers import Launch, Launcher, Listener
 from pipcook_provider.plan import PREPARE, Stage, plan
@@ -68,6 +68,7 @@ class StageRunner:
         :param train: values that replace those of ``options.train``; nested ones are named ``outer.inner``.
         :raises PipcookError: something that the run needs is not there.
         """
+        _require_process_runner(spec, self.settings)
         for artifact in spec.artifacts:
             find_processor(artifact.processor)
         workspace = Workspace.create(root)
@@ -75,7 +76,7 @@ class StageRunner:
         document = _as_it_runs(spec, train or {})
         spec = parse_pipeline(json.dumps(document), spec.origin)
         if spec.framework:
-            framework = self._framework(spec)
+            framework = self._framework(spec, refresh=self.refresh)
             workspace.show_framework(framework.path)
             document["options"]["framework"] = framework.reference
         workspace.write_config(document)
@@ -170,7 +171,7 @@ class StageRunner:
             target = script_path(workspace.scripts, order, script.basename)
             modules = workspace.scripts / f"{order}-modules"
             collect_script(
-                script.uri, script.path, target, modules, lambda uri, file: download(uri, file, self.settings)
+                script.reference, script.path, target, modules, lambda uri, file: download(uri, file, self.settings)
             )
             name = ENTRY_POINTS[role]
             if not offers(target.file, name):
@@ -179,17 +180,26 @@ class StageRunner:
                     f"Define a function {name}(...) in it."
                 )
 
-    def _framework(self, spec: PipelineSpec) -> Framework:
+    def _framework(self, spec: PipelineSpec, *, refresh: bool = False) -> Framework:
         assert spec.framework is not None
 
         def report(text: str) -> None:
             self.listener.message(Log("info", text))
 
         framework = ensure_framework(
-            spec.framework, self.settings, gpu=spec.gpu, origin=spec.origin, refresh=self.refresh, report=report
+            spec.framework, self.settings, gpu=spec.gpu, origin=spec.origin, refresh=refresh, report=report
         )
         report(f"framework {framework.reference} at {framework.path}")
         return framework
+
+
+def _require_process_runner(spec: PipelineSpec, settings: Settings) -> None:
+    runner = spec.airflow.runner or settings.runner
+    if runner != "process":
+        raise LaunchError(
+            f"expected a runner that this version has, found {runner!r}: stages run in processes only. "
+            'Remove "runner" from options.airflow, or set it, and [pipcook] runner, to "process".'
+        )
 
 
 class _Recorder:

@@ -154,7 +154,7 @@ opened = []
 sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
 from pipcook_provider.dag_factory import load_pipelines
 print(sorted(load_pipelines({str(folder)!r})))
-print(sorted(name.rpartition("/")[2] for name in opened if name.startswith({str(folder)!r})))
+print(sorted({{name.rpartition("/")[2] for name in opened if name.startswith({str(folder)!r})}}))
 """
     environment = {**os.environ, "_AIRFLOW_PARSING_CONTEXT_DAG_ID": "wanted", "_AIRFLOW_PARSING_CONTEXT_TASK_ID": "model"}
     told = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)

@@ -11,19 +11,16 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
-import os
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile
-from typing import IO, Any
 from urllib import request
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.parse import unquote, urldefrag, urlsplit
 from urllib.request import url2pathname
+from uuid import uuid4
 
 from pipcook_provider.errors import FetchError, IntegrityError
 
@@ -66,26 +63,24 @@ def download(url: str, directory: Path, *, timeout: float = 30.0, back_off: Sequ
     directory.mkdir(parents=True, exist_ok=True)
     state = directory / f"{hashlib.sha256(address.encode()).hexdigest()[:24]}.json"
     known = _read_entry(state)
-    if known and digest and known.sha256 == digest:
-        return directory / known.file
+    if known and digest:
+        if known.sha256 == digest:
+            return directory / known.file
+        known = None
     for delay in (*back_off, None):
         try:
-            entry = _fetch(address, known, directory, timeout)
+            entry = _fetch(address, known, directory, digest, timeout)
+            break
         except FetchError as exc:
             if delay is None or not exc.retryable:
                 raise
             time.sleep(delay)
-        else:
-            break
-    if digest and entry.sha256 != digest:
-        _refuse(directory / entry.file, address, digest, entry.sha256)
-    if entry is not known:
-        with _published(state, "w") as file:
-            json.dump(asdict(entry), file)
+    if entry != known:
+        _publish(state, json.dumps(asdict(entry)).encode())
     return directory / entry.file
 
 
-def _fetch(address: str, known: _Entry | None, directory: Path, timeout: float) -> _Entry:
+def _fetch(address: str, known: _Entry | None, directory: Path, digest: str | None, timeout: float) -> _Entry:
     headers = {"Accept-Encoding": "identity", "User-Agent": "pipcook-provider"}
     if known and known.etag:
         headers["If-None-Match"] = known.etag
@@ -93,7 +88,7 @@ def _fetch(address: str, known: _Entry | None, directory: Path, timeout: float) 
         headers["If-Modified-Since"] = known.last_modified
     try:
         with _opener().open(request.Request(address, headers=headers), timeout=timeout) as response:  # noqa: S310
-            return _receive(address, response, directory)
+            return _receive(address, response, directory, digest)
     except HTTPError as exc:
         if exc.code == 304 and known:
             return known
@@ -101,11 +96,11 @@ def _fetch(address: str, known: _Entry | None, directory: Path, timeout: float) 
         if exc.code in BUSY or exc.code >= 500:
             raise FetchError(f"{message}: the server has trouble. Try again later.") from exc
         raise _final(f"{message}: nothing was downloaded. Correct the URL, or ask who runs the server.") from exc
-    except (URLError, OSError, http.client.HTTPException) as exc:
-        reason = getattr(exc, "reason", None) or exc or type(exc).__name__
+    except (OSError, http.client.HTTPException) as exc:
+        reason = getattr(exc, "reason", None) or str(exc) or type(exc).__name__
         raise FetchError(
-            f"expected an answer from {address}, found {reason}: nothing was downloaded. Check the address, the "
-            "network and the proxy settings, and try again."
+            f"expected a file from {address}, found {reason}: nothing was downloaded. Check the address, the network "
+            "and the proxy settings, and try again."
         ) from exc
 
 
@@ -125,33 +120,66 @@ def _opener() -> request.OpenerDirector:
     return opener
 
 
-def _receive(address: str, response: http.client.HTTPResponse, directory: Path) -> _Entry:
-    digest = hashlib.sha256()
+def _receive(address: str, response: http.client.HTTPResponse, directory: Path, digest: str | None) -> _Entry:
+    found = hashlib.sha256()
     size = 0
-    with NamedTemporaryFile(dir=directory, prefix=".", suffix=".part", delete=False) as file:
-        partial = Path(file.name)
-        try:
+    partial = directory / f".{uuid4().hex}.part"
+    try:
+        with partial.open("xb") as file:
             while chunk := response.read(CHUNK):
-                digest.update(chunk)
+                found.update(chunk)
                 size += file.write(chunk)
-            _check_length(address, response, size)
-            file.close()
-            name = f"{digest.hexdigest()}-{_name(address)}"
-            partial.replace(directory / name)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+        _check_length(address, response.headers["Content-Length"], size)
+        _check_digest(address, digest, found.hexdigest())
+        name = f"{found.hexdigest()}-{_name(address)}"
+        partial.replace(directory / name)
+    finally:
+        partial.unlink(missing_ok=True)
     headers = response.headers
-    return _Entry(address, name, size, digest.hexdigest(), headers["ETag"], headers["Last-Modified"])
+    return _Entry(address, name, size, found.hexdigest(), headers["ETag"], headers["Last-Modified"])
 
 
-def _check_length(address: str, response: http.client.HTTPResponse, size: int) -> None:
-    announced = response.headers["Content-Length"]
+def _check_length(address: str, announced: str | None, size: int) -> None:
     if announced and announced.isdigit() and int(announced) != size:
         raise IntegrityError(
             f"expected {announced} bytes from {address}, found {size}: the connection broke off. Nothing was kept; try "
             "again."
         )
+
+
+def _check_digest(address: str, digest: str | None, found: str) -> None:
+    if digest and found != digest:
+        raise _final(
+            f"expected {address} to have the SHA-256 {digest}, found {found}: it was corrupted on its way, or replaced "
+            "by another version. Nothing was kept; correct the digest if the new version is right.",
+            IntegrityError,
+        )
+
+
+def _stated_digest(url: str, fragment: str) -> str | None:
+    name, _, digest = fragment.partition("=")
+    if name != "sha256":
+        return None
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", digest):
+        raise _final(f"expected 64 hexadecimal digits after '#sha256=' in {url}, found {digest!r}. Correct the URL.")
+    return digest.lower()
+
+
+def _local(address: str, digest: str | None) -> Path:
+    path = Path(url2pathname(urlsplit(address).path))
+    if not path.exists():
+        raise _final(f"expected a file or folder at {path}, found nothing: there is no data to read. Correct the path.")
+    if digest:
+        with path.open("rb") as file:
+            _check_digest(address, digest, hashlib.file_digest(file, "sha256").hexdigest())
+    return path
+
+
+def _final(message: str, kind: type[FetchError] = FetchError) -> FetchError:
+    """Return an error that doing the same again does not mend."""
+    error = kind(message)
+    error.retryable = False
+    return error
 
 
 def _name(address: str) -> str:
@@ -166,8 +194,7 @@ def _read_entry(state: Path) -> _Entry | None:
         return None
 
 
-@contextmanager
-def _published(target: Path, mode: str) -> Iterator[IO[Any]]:
-    with NamedTemporaryFile(mode, dir=target.parent, prefix=".", suffix=".part", delete=False) as file:
-        yield file
-    Path(file.name).replace(target)
+def _publish(target: Path, content: bytes) -> None:
+    partial = target.with_name(f".{uuid4().hex}.part")
+    partial.write_bytes(content)
+    partial.replace(target)

@@ -44,9 +44,7 @@ def integer(options: Mapping[str, Any], name: str, default: Default, *, minimum:
     return default if value is None or value == "" else _integer(name, value, minimum)
 
 
-def integers(
-    options: Mapping[str, Any], name: str, default: tuple[int, ...], *, minimum: int = 0
-) -> tuple[int, ...]:
+def integers(options: Mapping[str, Any], name: str, default: tuple[int, ...], *, minimum: int = 0) -> tuple[int, ...]:
     """Return a parameter as whole numbers; one alone is a list of one."""
     value = options.get(name)
     if value is None or value == "":

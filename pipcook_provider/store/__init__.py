@@ -1,0 +1,1 @@
+"""Where bytes come from and where they stay: fetching, unpacking, caching, and the folder of a run."""

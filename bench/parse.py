@@ -1,8 +1,8 @@
 """What parsing costs: 1,000 pipeline documents against the same DAGs by hand and against dag-factory.
 
 Each contender builds 1,000 DAGs of 5 tasks in a line, with 5 Params where it can; rounds alternate, the median of the
-rounds counts, and ratios are taken within a round. Processor time is measured: parsing waits for nothing. The second part measures what a task's start costs in a folder
-of 1,000 documents against a folder of one.
+rounds counts, and ratios are taken within a round. Processor time is measured: parsing waits for nothing. The second
+part measures what a task's start costs in a folder of 1,000 documents against a folder of one.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ import yaml
 
 os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "ERROR")  # dag-factory logs two lines a file
 
-from airflow.providers.standard.operators.bash import BashOperator  # noqa: E402
-from airflow.sdk import DAG, Param  # noqa: E402
+from airflow.providers.standard.operators.bash import BashOperator
+from airflow.sdk import DAG, Param
 
-from pipcook_provider.dag_factory import load_pipelines  # noqa: E402
+from pipcook_provider.dag_factory import load_pipelines
 
 COUNT = 1_000
 ROUNDS = 5
@@ -33,8 +33,8 @@ TASKS = ("prepare", "datasource", "dataflow_1", "model", "artifact_1")
 
 
 def main() -> int:
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         write_documents(folder / "thousand", COUNT)
         write_documents(folder / "one", 1)
         write_dag_factory(folder / "dag-factory")

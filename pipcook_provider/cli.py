@@ -56,8 +56,12 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: pipcook train https://example.com/pipeline.json -o out",
     )
     train.add_argument("uri", metavar="URI", help="path or URL of a pipeline document")
-    train.add_argument("-o", "--output", type=Path, metavar="DIR", help="the run's folder (default: named after the time)")
-    train.add_argument("-m", "--mirror", action="append", metavar="URL", help="framework mirror; may be given repeatedly")
+    train.add_argument(
+        "-o", "--output", type=Path, metavar="DIR", help="the run's folder (default: named after the time)"
+    )
+    train.add_argument(
+        "-m", "--mirror", action="append", metavar="URL", help="framework mirror; may be given repeatedly"
+    )
     train.add_argument("--nocache", action="store_true", help="fetch the framework again although it is cached")
     train.add_argument("--debug", action="store_true", help="show Python's traceback when something fails")
     train.add_argument("--json", action="store_true", help="print the result as JSON on stdout")

@@ -63,7 +63,9 @@ def describe(message: Message) -> str:
         case Metric(name=name, value=value, step=step):
             return f"{name} = {value:.4g}" + ("" if step is None else f" (step {step})")
         case Progress(value=value, extend_data=extend_data):
-            return " ".join([f"{100 * value:3.0f} %", *(f"{name}={_short(data)}" for name, data in extend_data.items())])
+            return " ".join(
+                [f"{100 * value:3.0f} %", *(f"{name}={_short(data)}" for name, data in extend_data.items())]
+            )
         case _:
             return ""
 

@@ -73,9 +73,9 @@ def load_pipelines(folder: str | Path) -> dict[str, DAG]:
                 )
             dags[dag_id] = load_pipeline(path, dag_id)
         except PipcookError as exc:
-            dag_id = f"{dag_id}__{len(dags)}" if dag_id in dags else dag_id
-            dags[dag_id] = _BrokenPipeline.of(path, folder, dag_id, exc)
-        sources[dag_id] = path
+            stand_in = f"{dag_id}__{len(dags)}" if dag_id in dags else dag_id
+            dags[stand_in] = _BrokenPipeline.of(path, folder, stand_in, exc)
+        sources.setdefault(dag_id, path)
     return dags
 
 
@@ -218,7 +218,9 @@ def _documentation(spec: PipelineSpec) -> str:
             shown = {name: value for name, value in stage.subject.options.items() if name != "processor"}
             rows.append(_row(stage.task_id, stage.subject.processor, shown))
         else:
-            parameters = {**spec.train, **stage.subject.parameters} if stage.role == "model" else stage.subject.parameters
+            parameters = (
+                {**spec.train, **stage.subject.parameters} if stage.role == "model" else stage.subject.parameters
+            )
             rows.append(_row(stage.task_id, stage.subject.uri, parameters))
     table = "\n".join(rows)
     kind = f"{spec.type} · " if spec.type else ""

@@ -50,9 +50,10 @@ def _seconds(text: str) -> float:
     return value
 
 
-def _option(default: str, parse: Callable[[str], Any], description: str) -> Any:
+def _option(default: str, parse: Callable[[str], Any], description: str, *, shown: bool = True) -> Any:
     """Declare an option: the text of its default, how text becomes a value, and what a person reads about it."""
     return field(
+        repr=shown,
         default_factory=lambda: parse(default),
         metadata={"default": default, "parse": parse, "description": description},
     )
@@ -79,7 +80,10 @@ class Settings:
         "~/.pipcook/workspace", _path, "Folder under which each run gets its workspace: {root}/{dag_id}/{run_id}."
     )
     framework_mirror: tuple[str, ...] = _option(
-        "", _words, "Base addresses (http, https, file) of framework mirrors, separated by commas, tried in order."
+        "",
+        _words,
+        "Base addresses (http, https, file) of framework mirrors, separated by commas, tried in order.",
+        shown=False,  # an address may hold a password
     )
     framework_recipes: tuple[Path, ...] = _option(
         "", _paths, "Folders with framework recipes of your own, separated by commas, searched first."

@@ -28,6 +28,7 @@ from pipcook_provider.store.fetch import download
 from pipcook_provider.store.scripts import collect_script, offers, script_path
 from pipcook_provider.store.workspace import Workspace
 
+
 @dataclass(frozen=True, slots=True)
 class StageResult:
     """What a finished stage tells: small figures and references.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,10 @@ class Heard:
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PIPCOOK_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PIPCOOK_WORKSPACE_ROOT", str(tmp_path / "workspace"))
     monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path / "airflow"))
-    yield
 
 
 @pytest.fixture

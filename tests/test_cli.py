@@ -67,7 +67,9 @@ def test_terminal_shows_a_bar_for_each_stage(write_pipeline, tmp_path) -> None:
 
 def test_failure_is_told_without_python_internals(write_pipeline, tmp_path, capfd) -> None:
     """A failing script gives exit status 1, its own traceback and the one sentence that says where."""
-    document = write_pipeline(scripts={"model.py": "def train(runtime, options, context):\n    raise ValueError('no luck')\n"})
+    document = write_pipeline(
+        scripts={"model.py": "def train(runtime, options, context):\n    raise ValueError('no luck')\n"}
+    )
     assert main(["train", str(document), "-o", str(tmp_path / "out")]) == 1
     err = capfd.readouterr().err
     assert "ValueError: no luck" in err

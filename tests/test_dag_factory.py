@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from airflow.exceptions import SerializationError
@@ -23,9 +23,10 @@ BROKEN = '{"specVersion": "2.0", "datasource": "a.py"}'
 
 def serialized(dag: DAG) -> dict:
     """Return the DAG as Airflow's own serialization writes it to the metadata database."""
-    from airflow.serialization.serialized_objects import DagSerialization
+    from airflow.serialization import serialized_objects
 
-    return DagSerialization.to_dict(dag)
+    # Airflow 3.1 has no DagSerialization yet.
+    return getattr(serialized_objects, "DagSerialization", serialized_objects.SerializedDAG).to_dict(dag)
 
 
 def test_document_becomes_a_line_of_tasks(write_pipeline) -> None:
@@ -34,7 +35,7 @@ def test_document_becomes_a_line_of_tasks(write_pipeline) -> None:
     expected = ["prepare", "datasource", "dataflow_1", "dataflow_2", "model", "artifact_1"]
     assert dag.dag_id == "pipeline"
     assert [task.task_id for task in dag.topological_sort()] == expected
-    for upstream, downstream in zip(expected, expected[1:], strict=False):
+    for upstream, downstream in itertools.pairwise(expected):
         assert dag.task_dict[upstream].downstream_task_ids == {downstream}
     kinds = [type(dag.task_dict[task_id]) for task_id in expected]
     assert kinds == [PipcookPrepareOperator, *[PipcookStageOperator] * 4, PipcookArtifactOperator]
@@ -76,7 +77,15 @@ def test_schedule_without_start_date_is_scheduled(write_pipeline) -> None:
 
 def test_trigger_form_has_typed_fields(write_pipeline) -> None:
     """Every value of options.train is a field of its own type; nested ones are flattened."""
-    train = {"epochs": 3, "rate": 0.5, "gpu": False, "name": "x", "size": [1, 2], "seed": None, "optimizer": {"rate": 1}}
+    train = {
+        "epochs": 3,
+        "rate": 0.5,
+        "gpu": False,
+        "name": "x",
+        "size": [1, 2],
+        "seed": None,
+        "optimizer": {"rate": 1},
+    }
     dag = load_pipeline(write_pipeline(options={"train": train}))
     types = {name: dag.params.get_param(name).schema["type"] for name in dag.params}
     assert types == {
@@ -156,7 +165,11 @@ from pipcook_provider.dag_factory import load_pipelines
 print(sorted(load_pipelines({str(folder)!r})))
 print(sorted({{name.rpartition("/")[2] for name in opened if name.startswith({str(folder)!r})}}))
 """
-    environment = {**os.environ, "_AIRFLOW_PARSING_CONTEXT_DAG_ID": "wanted", "_AIRFLOW_PARSING_CONTEXT_TASK_ID": "model"}
+    environment = {
+        **os.environ,
+        "_AIRFLOW_PARSING_CONTEXT_DAG_ID": "wanted",
+        "_AIRFLOW_PARSING_CONTEXT_TASK_ID": "model",
+    }
     told = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert told.stdout.splitlines()[-2:] == ["['wanted']", "['wanted.json']"]
 

@@ -23,7 +23,9 @@ def modules_after(program: str) -> set[str]:
 def test_parsing_a_document_loads_nothing_heavy(write_pipeline) -> None:
     """The DAG-parse path loads neither a framework nor what stages, downloads and containers need."""
     document = write_pipeline()
-    loaded = modules_after(f"from pipcook_provider import load_pipelines\nassert load_pipelines({str(document.parent)!r})")
+    loaded = modules_after(
+        f"from pipcook_provider import load_pipelines\nassert load_pipelines({str(document.parent)!r})"
+    )
     assert [name for name in HEAVY if name in loaded] == []
     assert "airflow.sdk" in loaded
     assert "pipcook_provider.stages" not in loaded
@@ -64,6 +66,8 @@ def test_every_error_stands_in_the_tree() -> None:
 
     text = Path(errors.__file__).read_text(encoding="utf-8").partition('"""')[2].partition('"""')[0]
     defined = [
-        name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, errors.PipcookError)
+        name
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, errors.PipcookError)
     ]
     assert [name for name in defined if name not in text] == []

@@ -34,7 +34,9 @@ def test_lists_are_separated_by_commas_or_lines(tmp_path: Path) -> None:
     assert settings.framework_mirror == ("https://a/", "https://b/")
 
 
-@pytest.mark.parametrize(("option", "value"), [("RUNNER", "kubernetes"), ("FETCH_TIMEOUT", "soon"), ("STOP_TIMEOUT", "0")])
+@pytest.mark.parametrize(
+    ("option", "value"), [("RUNNER", "kubernetes"), ("FETCH_TIMEOUT", "soon"), ("STOP_TIMEOUT", "0")]
+)
 def test_useless_value_names_its_source(tmp_path: Path, option: str, value: str) -> None:
     """The message names the variable and the value."""
     with pytest.raises(SettingsError, match=f"PIPCOOK_{option} is '{value}', which cannot be used"):

@@ -109,14 +109,22 @@ def test_workspace_config_runs_again(runner, write_pipeline, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("changes", "error", "expected"),
     [
-        ({"artifact": [{"processor": "pipcook-artefact-zip"}]}, ArtifactError, r"Did you mean 'pipcook-artifact-zip'\?"),
+        (
+            {"artifact": [{"processor": "pipcook-artefact-zip"}]},
+            ArtifactError,
+            r"Did you mean 'pipcook-artifact-zip'\?",
+        ),
         ({"artifact": [{"processor": "unknown@1"}]}, ArtifactError, "Known here: .*pipcook-artifact-zip"),
         ({"artifact": [{"processor": "pipcook-artifact-zip@0.0.2"}]}, ScriptError, "expected option 'target'"),
         ({"model": "missing.py"}, FetchError, "missing.py"),
         ({"scripts": {"model.py": "def train(:\n"}}, ScriptError, "not valid Python at line 1:\n    def train"),
         ({"scripts": {"model.py": "<html></html>"}}, ScriptError, "A web page came instead of a script"),
         ({"scripts": {"model.py": "def trian(r, o, c): ..."}}, ScriptError, "defines no 'train'"),
-        ({"scripts": {"datasource.py": "import broken\nfrom x import *"}}, ScriptError, "broken.py is not valid Python"),
+        (
+            {"scripts": {"datasource.py": "import broken\nfrom x import *"}},
+            ScriptError,
+            "broken.py is not valid Python",
+        ),
         ({"options": {"airflow": {"runner": "docker"}}}, LaunchError, "docker"),
     ],
 )
@@ -132,7 +140,7 @@ def test_folder_with_other_files_is_not_used(runner, write_pipeline, tmp_path) -
     """A run is never mixed with files that are not a run's."""
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.txt").write_text("years of work", encoding="utf-8")
-    with pytest.raises(WorkspaceError, match="expected .* to be empty"):
+    with pytest.raises(WorkspaceError, match=r"expected .* to be empty"):
         runner.prepare(load_pipeline_spec(write_pipeline()), tmp_path / "run")
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.txt"]
 
@@ -154,7 +162,9 @@ def test_stage_beside_a_framework_sees_only_the_framework(runner, heard, write_p
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("WHERE = __file__\n", encoding="utf-8")
     (framework / "framework.json").write_text(json.dumps({"name": "mine", "version": "1.0", "packages": []}))
-    (framework / "index.py").write_text("import os\ndef initialize(options):\n    os.environ['OPTIONS'] = str(options)\n")
+    (framework / "index.py").write_text(
+        "import os\ndef initialize(options):\n    os.environ['OPTIONS'] = str(options)\n"
+    )
     script = """
 import importlib.util, os
 import only_here, numpy, pyarrow

@@ -33,7 +33,9 @@ class ZipArtifact:
             raise ArtifactError(f"pipcook-artifact-zip: target {target!r} is a folder; name a file in it.")
         nearest = next(parent for parent in path.absolute().parents if parent.exists())
         if not os.access(nearest, os.W_OK):
-            raise ArtifactError(f"pipcook-artifact-zip: target {target!r} cannot be written: {nearest} is read-only here.")
+            raise ArtifactError(
+                f"pipcook-artifact-zip: target {target!r} cannot be written: {nearest} is read-only here."
+            )
 
     def build(self, model_dir: Path, options: Mapping[str, Any]) -> Path:
         """Write the zip and return its path; whoever looks sees the old file or the new one, never half of it."""

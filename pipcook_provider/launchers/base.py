@@ -102,7 +102,9 @@ class Outcome:
         how = _how_it_ended(exit_code)
         if not self.opened:
             return LaunchError(f"{self.launch.subject} could not be started: its process {how} before it was up.{told}")
-        return StageCrashed(f"{self.launch.subject}: its process {how} without a result; its outputs are discarded.{told}")
+        return StageCrashed(
+            f"{self.launch.subject}: its process {how} without a result; its outputs are discarded.{told}"
+        )
 
 
 def _how_it_ended(exit_code: int) -> str:

@@ -4,15 +4,14 @@ understands. No rule about pipelines lives here.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Protocol
 
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 from airflow.sdk import BaseOperator, Context
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from pipcook_provider.errors import PipcookError, ScriptError
 from pipcook_provider.launchers.base import Launcher
@@ -69,10 +68,20 @@ class PipcookOperator(BaseOperator):
             return asdict(runner.run(workspace, stage))
 
 
+class Logger(Protocol):
+    """What is needed of a task's logger."""
+
+    def info(self, event: str, *arguments: Any) -> object:
+        """Log a line."""
+
+    def warning(self, event: str, *arguments: Any) -> object:
+        """Log a warning."""
+
+
 class TaskLog:
     """Writes what a stage tells into the task's log, as it happens."""
 
-    def __init__(self, log: logging.Logger) -> None:
+    def __init__(self, log: Logger) -> None:
         self._log = log
         self._progress_at = float("-inf")
 
@@ -80,7 +89,7 @@ class TaskLog:
         """Log a message; of quick successions of progress, one a second."""
         match message:
             case Log(level=level, text=text):
-                self._log.log(logging.WARNING if level == "warning" else logging.INFO, "%s", text)
+                (self._log.warning if level == "warning" else self._log.info)("%s", text)
             case Metric(name=name, value=value, step=step):
                 self._log.info("metric %s = %.6g%s", name, value, "" if step is None else f" (step {step})")
             case Progress(value=value, extend_data=extend_data):

@@ -57,8 +57,8 @@ def images_from_folders(path: Path) -> DatasetPool:
             splits.setdefault(split, []).append((name, category))
     if "train" not in splits:
         raise DatasetError(
-            f"expected images in {path} as train/CATEGORY/IMAGE, found {_outline(names)}: there is nothing to train with. "
-            "Lay the files out in folders train, test and validation with one folder for each category."
+            f"expected images in {path} as train/CATEGORY/IMAGE, found {_outline(names)}: there is nothing to train "
+            "with. Lay the files out in folders train, test and validation with one folder for each category."
         )
     categories = {category for images in splits.values() for _, category in images}
     return DatasetPool(
@@ -99,8 +99,8 @@ def _archive(path: Path) -> tuple[list[str], Reader]:
         archive = zipfile.ZipFile(path)
     except (OSError, zipfile.BadZipFile) as exc:
         raise IntegrityError(
-            f"expected a folder or a zip archive of images in {path}, found {exc}: no image can be read. Correct the path "
-            "or URL, or make the archive again."
+            f"expected a folder or a zip archive of images in {path}, found {exc}: no image can be read. Correct the "
+            "path or URL, or make the archive again."
         ) from exc
 
     def read(name: str) -> dict[str, str | bytes]:

@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
     descriptor = _take_over_streams(lifeline="lifeline" in arguments[2:])
     worker_packages = json.loads(os.environ.pop(WORKER_PACKAGES_VARIABLE, "{}"))
     finder = WorkerPackages({**worker_packages, "pipcook_provider": str(_PACKAGE_FOLDER)})
-    sys.meta_path.append(finder)  # type: ignore[arg-type]
+    sys.meta_path.append(finder)
 
     from pipcook_provider.errors import ProtocolError
     from pipcook_provider.runtime.context import StageContext
@@ -84,7 +84,7 @@ def _run(root: Path, context: StageContext, writer: MessageWriter) -> bool:
             initialize_framework(Path(context.framework), context.options)
         result = run_role(root, context, writer)
         writer.send(Result(result))
-    except BaseException as exc:  # noqa: BLE001 - whatever leaves user code, SystemExit included, is the stage's failure
+    except BaseException as exc:
         writer.send(describe_failure(exc, root))
         return False
     finally:

@@ -147,7 +147,9 @@ class MessageWriter:
             if len(line) > MAXIMUM_BYTES:
                 if isinstance(message, Result):
                     raise ValueError(f"a result may hold {MAXIMUM_BYTES} bytes of JSON, this one has {len(line)}")
-                line = self._prefix + _dump({key: _shorten(value, _ROOM_FOR.get(key, 1_200)) for key, value in record.items()})
+                line = self._prefix + _dump(
+                    {key: _shorten(value, _ROOM_FOR.get(key, 1_200)) for key, value in record.items()}
+                )
             _write_all(self._descriptor, line + b"\n")
             self._sequence += 1
 
@@ -173,7 +175,9 @@ class MessageReader:
             record = json.loads(line[len(self._prefix) :])
             sequence, kind = record.pop("sequence"), record.pop("kind")
         except (ValueError, KeyError, AttributeError, TypeError) as exc:
-            raise ProtocolError(f"expected a message in JSON, found {line[:200]!r}; the stage's state is unknown") from exc
+            raise ProtocolError(
+                f"expected a message in JSON, found {line[:200]!r}; the stage's state is unknown"
+            ) from exc
         if sequence != self._sequence:
             raise ProtocolError(
                 f"expected message {self._sequence} of the stage, found message {sequence}: what came between is lost. "

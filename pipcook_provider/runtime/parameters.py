@@ -89,6 +89,6 @@ def _integer(name: str, value: Any, minimum: int) -> int:
 
 def _unusable(name: str, value: Any, expected: str) -> ValueError:
     return ValueError(
-        f"expected the parameter {name!r} to be {expected}, found {value!r}: the script cannot go on. Correct it in the "
-        "pipeline document: in the query of the script's URI, or for a model in options.train."
+        f"expected the parameter {name!r} to be {expected}, found {value!r}: the script cannot go on. Correct it in "
+        "the pipeline document: in the query of the script's URI, or for a model in options.train."
     )

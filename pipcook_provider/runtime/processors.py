@@ -14,7 +14,6 @@ mean places in the workspace.
 from __future__ import annotations
 
 import difflib
-import inspect
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -58,5 +57,6 @@ def load_processor(processor: str) -> Processor:
 
     :raises ArtifactError: no installed package offers it.
     """
-    loaded = find_processor(processor).load()
-    return loaded() if inspect.isclass(loaded) else loaded  # type: ignore[no-any-return]
+    loaded: Any = find_processor(processor).load()
+    found: Processor = loaded() if isinstance(loaded, type) else loaded
+    return found

@@ -16,6 +16,7 @@ from pipcook_provider.runtime.processors import load_processor
 if TYPE_CHECKING:
     from pipcook_provider.runtime.datasets import DatasetPool
 
+
 class ModelRuntime:
     """What a model script is handed as ``runtime``.
 
@@ -45,7 +46,9 @@ class ModelRuntime:
 
         target = (self._model_dir / filename).resolve()
         if not target.is_relative_to(self._model_dir.resolve()) or target == self._model_dir.resolve():
-            raise ValueError(f"expected a file name inside the model's folder, found {filename!r}; choose one without '..'")
+            raise ValueError(
+                f"expected a file name inside the model's folder, found {filename!r}; choose one without '..'"
+            )
         target.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(source, bytes):
             target.write_bytes(source)
@@ -152,7 +155,9 @@ def _write_dataset(root: Path, context: StageContext, returned: Any) -> dict[str
     directory = root / context.output
     directory.mkdir(parents=True, exist_ok=True)
     write_pool(returned, directory)
-    return {"samples": {split: len(getattr(returned, split)) for split in _SPLITS if getattr(returned, split) is not None}}
+    return {
+        "samples": {split: len(getattr(returned, split)) for split in _SPLITS if getattr(returned, split) is not None}
+    }
 
 
 _SPLITS = ("train", "test", "valid", "predicted")

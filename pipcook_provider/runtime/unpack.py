@@ -20,8 +20,8 @@ HARMLESS_BYTES = 1 << 30  # up to here any ratio will do
 def unzip(path: Path, directory: Path) -> Path:
     """Unpack a zip archive into a folder, which appears at once and complete, and return that folder.
 
-    A folder that is there already is taken for what an earlier call unpacked. Members may neither leave the folder nor be
-    links or devices.
+    A folder that is there already is taken for what an earlier call unpacked. Members may neither leave the folder nor
+    be links or devices.
 
     :raises IntegrityError: the archive is damaged, unsafe, or unpacks to far more than it should.
     """
@@ -38,7 +38,8 @@ def unzip(path: Path, directory: Path) -> Path:
         _publish(partial, directory)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as exc:
         raise IntegrityError(
-            f"expected a zip archive in {path}, found {exc}: it is damaged or of another format. Download or make it again."
+            f"expected a zip archive in {path}, found {exc}: it is damaged or of another format. Download or make it "
+            "again."
         ) from exc
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -54,8 +55,8 @@ def check_members(path: Path, members: Sequence[zipfile.ZipInfo]) -> Sequence[zi
     size = sum(member.file_size for member in members)
     if len(members) > MAX_MEMBERS or size > max(HARMLESS_BYTES, MAX_RATIO * path.stat().st_size):
         raise IntegrityError(
-            f"expected a data archive in {path}, found {len(members):,} members of {size:,} bytes in all: unpacking it could "
-            "fill the disk. Unpack it by hand if it is what it should be, and give the folder's path."
+            f"expected a data archive in {path}, found {len(members):,} members of {size:,} bytes in all: "
+            "unpacking it could fill the disk. If it is as it should be, unpack it by hand and give the folder's path."
         )
     for member in members:
         if reason := _reason_to_refuse(member):

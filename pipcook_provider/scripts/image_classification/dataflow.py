@@ -3,8 +3,8 @@
 Parameters:
 
 - ``size``: width and height in pixels, ``size=224&size=224``; one number means a square. 224 by default.
-- ``normalize``: ``true`` gives 32-bit floats from 0 to 1. By default pixels stay bytes from 0 to 255, a quarter of that;
-  the model scales them.
+- ``normalize``: ``true`` gives 32-bit floats from 0 to 1. By default pixels stay bytes from 0 to 255, a quarter of
+  that; the model scales them.
 
 Gives samples of ``(height, width, 3)`` arrays, in RGB.
 """
@@ -49,6 +49,6 @@ def _decode(data: Mapping[str, Any], width: int, height: int) -> np.ndarray[Any,
             return np.array(upright.convert("RGB").resize((width, height), Image.Resampling.BILINEAR))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as exc:
         raise ValueError(
-            f"expected an image in {data.get('uri', 'the archive')}, found data that cannot be decoded: {exc}. Remove it "
-            "from the data set, or convert it to PNG or JPEG."
+            f"expected an image in {data.get('uri', 'the archive')}, found data that cannot be decoded: {exc}. "
+            "Remove it from the data set, or convert it to PNG or JPEG."
         ) from exc

@@ -2,8 +2,8 @@
 
 Parameters:
 
-- ``url``: URL or path (relative to the pipeline document) of a folder or zip archive with the folders ``train``, ``test``
-  and ``validation``, each with one folder of images for each category. Only ``train`` is required.
+- ``url``: URL or path (relative to the pipeline document) of a folder or zip archive with the folders ``train``,
+  ``test`` and ``validation``, each with one folder of images for each category. Only ``train`` is required.
 
 Gives samples of ``{"uri": path}`` or ``{"buffer": bytes}`` with the category's name as label.
 """
@@ -25,7 +25,7 @@ def datasource(options: Mapping[str, Any], context: Context) -> DatasetPool:
     url = parameters.text(options, "url", None)
     if url is None:
         raise ValueError(
-            "expected the parameter 'url' with the URL or path of a zip archive or folder of images, found none: there is "
-            "no data to train with. Add it to the script's URI: datasource.py?url=data/images.zip"
+            "expected the parameter 'url' with the URL or path of a zip archive or folder of images, found none: there "
+            "is no data to train with. Add it to the script's URI: datasource.py?url=data/images.zip"
         )
     return images_from_folders(context.download(url))

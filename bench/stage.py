@@ -41,6 +41,7 @@ import json, sys
 from pathlib import Path
 framework, root, document = (Path(word) for word in sys.argv[1:])
 sys.path.insert(0, str(framework / "site-packages"))
+from pipcook_provider.runtime import DatasetPool
 from pipcook_provider.runtime.context import Context, ScriptWorkspace, TaskType
 from pipcook_provider.runtime.loading import initialize_framework, load_function
 from pipcook_provider.runtime.roles import ModelRuntime
@@ -57,7 +58,10 @@ context = Context(ScriptWorkspace.at(root, str(framework)), TaskType.TRAIN, spec
 initialize_framework(framework, spec.options)
 pool = load_function(spec.datasource.path, "datasource")(spec.datasource.parameters, context)
 for script in spec.dataflow:
-    pool = load_function(script.path, "dataflow")(pool, script.parameters, context)
+    lazy = load_function(script.path, "dataflow")(pool, script.parameters, context)
+    # As a person would: transform once and keep the result in memory, not again in every epoch.
+    splits = {name: getattr(lazy, name) for name in ("train", "test", "valid")}
+    pool = DatasetPool.from_samples(**{name: list(split) for name, split in splits.items() if split}, meta=lazy.meta)
 parameters = {**spec.train, **spec.model.parameters}
 load_function(spec.model.path, "model")(ModelRuntime(pool, context.workspace.model_dir, Deaf()), parameters, context)
 """

@@ -37,7 +37,7 @@ class StageResult:
     :param seconds: wall time.
     :param value: what the stage's role reports: ``samples`` per split, the model's ``files`` and ``bytes``, what an
         artifact processor ``built``.
-    :param metrics: the last value of each metric that the script logged.
+    :param metrics: what the script measured for the whole run, or else the last value of each metric of its steps.
     """
 
     task_id: str
@@ -204,15 +204,21 @@ def _require_process_runner(spec: PipelineSpec, settings: Settings) -> None:
 
 
 class _Recorder:
-    """Passes everything on and keeps the last value of each metric."""
+    """Passes everything on and keeps the metrics."""
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
-        self.metrics: dict[str, float] = {}
+        self._of_steps: dict[str, float] = {}
+        self._of_run: dict[str, float] = {}
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The metrics of the whole run, or, where a script reports only steps, the last value of each."""
+        return self._of_run or self._of_steps
 
     def message(self, message: Message) -> None:
         if isinstance(message, Metric):
-            self.metrics[message.name] = message.value
+            (self._of_run if message.step is None else self._of_steps)[message.name] = message.value
         self._listener.message(message)
 
     def output(self, line: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from pipcook_provider.errors import DatasetError, IntegrityError
 from pipcook_provider.runtime.datasets import Dataset, DatasetMeta, DatasetPool, Sample
 from pipcook_provider.runtime.rows import Rows
-from pipcook_provider.runtime.unpack import check_members
+from pipcook_provider.runtime.unpack import DAMAGE, check_members
 
 #: What the folders of each split may be called.
 FOLDERS = {"train": "train", "test": "test", "validation": "valid", "valid": "valid", "val": "valid"}
@@ -106,7 +106,7 @@ def _archive(path: Path) -> tuple[list[str], Reader]:
     def read(name: str) -> dict[str, str | bytes]:
         try:
             return {"buffer": archive.read(name)}
-        except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as exc:
+        except DAMAGE as exc:
             raise IntegrityError(
                 f"expected an image in {path} at {name}, found damaged or encrypted data ({exc}): the data set is not "
                 "complete. Download or make the archive again."

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import lzma
 import re
 import shutil
 import stat
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from uuid import uuid4
@@ -15,6 +17,9 @@ from pipcook_provider.errors import IntegrityError
 MAX_MEMBERS = 5_000_000
 MAX_RATIO = 200  # unpacked size over the archive's; data sets stay below 20, an attack comes near 1,000
 HARMLESS_BYTES = 1 << 30  # up to here any ratio will do
+
+#: What :mod:`zipfile` raises for damaged, encrypted and exotic members.
+DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError)
 
 
 def unzip(path: Path, directory: Path) -> Path:
@@ -36,7 +41,7 @@ def unzip(path: Path, directory: Path) -> Path:
             for member in members:
                 archive.extract(member, partial)
         _publish(partial, directory)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as exc:
+    except DAMAGE as exc:
         raise IntegrityError(
             f"expected a zip archive in {path}, found {exc}: it is damaged or of another format. Download or make it "
             "again."

@@ -272,11 +272,11 @@ class Progress(keras.callbacks.Callback):  # type: ignore[misc]
         self._epoch = 0
         self._told = monotonic()
 
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002 - Keras passes it by name
         """Note the epoch."""
         self._epoch = epoch
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002 - the same
         """Tell progress within an epoch now and then."""
         if monotonic() - self._told >= REPORT_SECONDS:
             self._tell((batch + 1) / self.params["steps"])

@@ -1,0 +1,1 @@
+"""Images to categories: ``datasource.py``, ``dataflow.py`` and ``model.py``."""

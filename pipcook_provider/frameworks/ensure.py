@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from pipcook_provider.archive import extract_zip
 from pipcook_provider.errors import FrameworkNotFound
 from pipcook_provider.frameworks.framework import Framework, Manifest
 from pipcook_provider.frameworks.mirror import Report, unpack_uri
@@ -17,7 +18,6 @@ from pipcook_provider.frameworks.named import NamedFramework
 from pipcook_provider.frameworks.platform import Platform
 from pipcook_provider.frameworks.reference import NameReference, PathReference, UrlReference, parse_reference
 from pipcook_provider.settings import Settings
-from pipcook_provider.store.archive import extract_zip
 from pipcook_provider.store.cache import Cache
 from pipcook_provider.store.fetch import check_origin
 

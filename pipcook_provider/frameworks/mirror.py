@@ -14,11 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
+from pipcook_provider.archive import extract_zip
 from pipcook_provider.errors import FetchError, FetchNotFound
 from pipcook_provider.frameworks.framework import Manifest
 from pipcook_provider.frameworks.platform import Platform
 from pipcook_provider.settings import Settings
-from pipcook_provider.store.archive import extract_zip
 from pipcook_provider.store.fetch import download, shown
 
 Report = Callable[[str], None]

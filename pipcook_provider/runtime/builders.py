@@ -7,13 +7,16 @@ import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from pipcook_provider.archive import BROKEN, Limits, plan
 from pipcook_provider.errors import DatasetError, IntegrityError
 from pipcook_provider.runtime.datasets import Dataset, DatasetMeta, DatasetPool, Sample
 from pipcook_provider.runtime.rows import Rows
-from pipcook_provider.runtime.unpack import DAMAGE, check_members
 
 #: What the folders of each split may be called.
 FOLDERS = {"train": "train", "test": "test", "validation": "valid", "valid": "valid", "val": "valid"}
+#: Images are read one at a time: only how they expand counts, not how many there are.
+_LIMITS = Limits(members=10_000_000, size=2**43)
+
 IMAGE_SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"))
 
 
@@ -97,7 +100,8 @@ def _folder(path: Path) -> tuple[list[str], Reader]:
 def _archive(path: Path) -> tuple[list[str], Reader]:
     try:
         archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as exc:
+        members = plan(archive.infolist(), path.stat().st_size, _LIMITS)
+    except (OSError, ValueError, zipfile.BadZipFile) as exc:
         raise IntegrityError(
             f"expected a folder or a zip archive of images in {path}, found {exc}: no image can be read. Correct the "
             "path or URL, or make the archive again."
@@ -106,14 +110,13 @@ def _archive(path: Path) -> tuple[list[str], Reader]:
     def read(name: str) -> dict[str, str | bytes]:
         try:
             return {"buffer": archive.read(name)}
-        except DAMAGE as exc:
+        except BROKEN as exc:
             raise IntegrityError(
                 f"expected an image in {path} at {name}, found damaged or encrypted data ({exc}): the data set is not "
                 "complete. Download or make the archive again."
             ) from exc
 
-    members = check_members(path, archive.infolist())
-    return sorted(member.filename for member in members if not member.is_dir()), read
+    return sorted(member.info.filename for member in members if member.kind == "file"), read
 
 
 def _place(name: str) -> tuple[str, str] | None:

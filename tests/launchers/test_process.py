@@ -257,9 +257,7 @@ def test_failure_in_a_module_beside_the_script_names_the_module(runner, write_pi
     }
     (tmp_path / "pipelines").mkdir()
     (tmp_path / "pipelines" / "helper.py").write_text(scripts["helper.py"], encoding="utf-8")
-    with pytest.raises(
-        ScriptError, match=r"0-modules/helper.py, line 2:\n.*\nConnectionError: gone"
-    ) as caught:
+    with pytest.raises(ScriptError, match=r"0-modules/helper.py, line 2:\n.*\nConnectionError: gone") as caught:
         run_datasource(runner, write_pipeline, tmp_path, scripts["datasource.py"])
     assert caught.value.retryable
     assert "in datasource" in caught.value.details

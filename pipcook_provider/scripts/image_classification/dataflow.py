@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from pipcook_provider.runtime import Context, DatasetPool, Sample, parameters
-from pipcook_provider.runtime.datasets import Dimension
+from pipcook_provider.runtime import Context, DatasetPool, Dimension, Sample, parameters
 
 
 def dataflow(dataset: DatasetPool, options: Mapping[str, Any], context: Context) -> DatasetPool:

@@ -13,8 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipcook_provider.runtime import Context, DatasetPool, parameters
-from pipcook_provider.runtime.builders import images_from_folders
+from pipcook_provider.runtime import Context, DatasetPool, images_from_folders, parameters
 
 
 def datasource(options: Mapping[str, Any], context: Context) -> DatasetPool:

@@ -19,7 +19,8 @@ from zipfile import BadZipFile, ZipFile, ZipInfo
 
 from pipcook_provider.errors import IntegrityError
 
-_BROKEN = (BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, UnicodeDecodeError)
+#: What :mod:`zipfile` raises for damaged, encrypted and exotic members.
+BROKEN = (BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, UnicodeDecodeError, RuntimeError)
 _KINDS = {0: "file", stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
 _DRIVE = re.compile(r"[A-Za-z]:")
 _LINK_LENGTH = 4096
@@ -75,7 +76,7 @@ def extract_zip(archive: Path, directory: Path, *, limits: Limits = DEFAULT_LIMI
         raise IntegrityError(
             f"{archive.name} is refused: {exc}. Nothing of it is used. Pack it again without that, if it is yours."
         ) from None
-    except _BROKEN as exc:
+    except BROKEN as exc:
         raise IntegrityError(
             f"{archive.name} was expected to be a whole zip archive, but it is not: {exc}. Nothing of it is used. It "
             "may have been cut off on its way, or a web page was served in its place: fetch or pack it again."

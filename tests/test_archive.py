@@ -7,8 +7,8 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 import pytest
 
+from pipcook_provider.archive import Limits, extract_zip
 from pipcook_provider.errors import IntegrityError
-from pipcook_provider.store.archive import Limits, extract_zip
 
 Entry = tuple[str, bytes, int]
 

@@ -1,0 +1,60 @@
+# `make` alone lists the commands. All of them make .venv first when it is missing or out of date.
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# The interpreter to make .venv with: Python 3.11 or newer; found by tools/venv.sh when it is not given.
+PYTHON ?=
+# ONCE=1: `make demo` stops Airflow when the run is over.
+ONCE ?=
+# More arguments for the command behind a target: make test ARGS="-k spec -x"
+ARGS ?=
+
+bin := .venv/bin
+made := .venv/.made
+
+.PHONY: help
+help: ## list the commands
+	@echo "usage: make COMMAND [PYTHON=python3.11] [ONCE=1] [ARGS=...]"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: demo
+demo: $(made) ## start Airflow, train the digits model in it, keep the web UI up until Ctrl-C (ONCE=1: stop at the end)
+	@exec $(bin)/python -m tools.demo $(if $(filter-out 0,$(ONCE)),--once) $(ARGS)
+
+.PHONY: test
+test: $(made) ## run the tests
+	@$(bin)/python -m pytest $(ARGS)
+
+.PHONY: lint
+lint: $(made) ## check style, types and the layers' contracts
+	@$(bin)/ruff check .
+	@$(bin)/ruff format --check .
+	@$(bin)/mypy
+	@$(bin)/lint-imports
+
+.PHONY: format
+format: $(made) ## rewrite the code in the project's style
+	@$(bin)/ruff check --fix --exit-zero .
+	@$(bin)/ruff format .
+
+.PHONY: bench
+bench: $(made) ## measure parsing, stages and datasets against their limits
+	@set -e; for script in bench/*.py; do echo "== $$script"; $(bin)/python "$$script" $(ARGS); done
+
+.PHONY: venv
+venv: $(made) ## make .venv, which the other commands do by themselves
+
+$(made): pyproject.toml constraints.txt tools/venv.sh
+	@PYTHON="$(PYTHON)" sh tools/venv.sh .venv
+	@touch $@
+
+.PHONY: constraints
+constraints: $(made) ## raise the versions in constraints.txt to the newest that go together
+	@$(bin)/uv pip compile pyproject.toml --universal --python-version 3.11 --upgrade --quiet \
+	    --group test --group lint --group bench \
+	    --no-emit-index-url --no-annotate --no-header --output-file constraints.txt
+
+.PHONY: clean
+clean: ## remove .venv, the demo's Airflow and frameworks, and all caches
+	@rm -rf .venv .airflow .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

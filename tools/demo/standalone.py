@@ -1,0 +1,134 @@
+"""``airflow standalone`` in a folder of its own: its environment, its start, its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+from filelock import FileLock, Timeout
+
+from .errors import DemoError
+
+_KEEPER = Path(__file__).with_name("keeper.py")
+_HOST = "127.0.0.1"
+
+#: Of the caller's own Airflow only these reach the demo; a database or a dags folder configured elsewhere must not.
+_KEPT_PREFIXES = ("AIRFLOW_CONN_", "AIRFLOW__PIPCOOK__")
+
+
+class Standalone:
+    """A running ``airflow standalone``.
+
+    :param home: the folder of its database, configuration and logs.
+    :param dags: the dags folder.
+    :param cache: where frameworks and downloads are kept, unless ``PIPCOOK_HOME`` says otherwise.
+    """
+
+    def __init__(self, home: Path, dags: Path, cache: Path) -> None:
+        port = _free_port(8080)
+        self.url = f"http://{_HOST}:{port}"
+        self.log = home / "standalone.log"
+        self._process = subprocess.Popen(
+            [sys.executable, str(_KEEPER), str(self.log), "airflow", "standalone"],
+            env=_environment(os.environ, home, dags, cache, port),
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        """End it and all its processes, whatever signal comes meanwhile: the keeper needs some seconds at most."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+    def check(self) -> None:
+        """Do nothing while it is up.
+
+        :raises DemoError: it ended by itself.
+        """
+        code = self._process.poll()
+        if code is not None:
+            raise DemoError(f"Airflow ended by itself (exit status {code}). {self.last_words()}")
+
+    def last_words(self) -> str:
+        """Return the last lines of its log, with the log's place."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines() if self.log.exists() else []
+        return "\n  ".join([f"The last lines of {self.log}:", *lines[-20:]])
+
+
+@contextmanager
+def alone_in(home: Path) -> Iterator[None]:
+    """Keep ``home`` for one demo at a time.
+
+    :raises DemoError: another one has it.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(home / "demo.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise DemoError(
+            f"A demo is already running in {home}: two would share one database, so none was started. "
+            "Use the running one, or stop it (Ctrl-C) and start again."
+        ) from None
+    with lock:
+        yield
+
+
+def _environment(outer: Mapping[str, str], home: Path, dags: Path, cache: Path, port: int) -> dict[str, str]:
+    """Return the environment of an Airflow that takes nothing from the caller's but Pipcook's settings."""
+    url = f"http://{_HOST}:{port}"
+    inherited = {
+        name: value
+        for name, value in outer.items()
+        if not name.startswith("AIRFLOW") or name.startswith(_KEPT_PREFIXES)
+    }
+    return {
+        "PIPCOOK_HOME": str(cache),
+        **inherited,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{outer.get('PATH', os.defpath)}",
+        "PIPCOOK_WORKSPACE_ROOT": str(home / "workspace"),
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__API__BASE_URL": url,
+        "AIRFLOW__API__HOST": _HOST,
+        "AIRFLOW__API__PORT": str(port),
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__PARALLELISM": "4",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(_free_port(8794)),
+        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(_free_port(8793)),
+        "NO_COLOR": "1",
+    }
+
+
+def _free_port(first: int) -> int:
+    """Return ``first``, or the next port after it that nothing listens on."""
+    for port in range(first, first + 1000):
+        with socket.socket() as probe:
+            if probe.connect_ex((_HOST, port)) == 0:
+                continue
+        with socket.socket() as listener:
+            # As servers do: a port whose last connections are still timing out is free.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind((_HOST, port))
+            except OSError:
+                continue
+        return port
+    raise DemoError(f"Expected a free port among {first} to {first + 999}, found none; Airflow was not started.")

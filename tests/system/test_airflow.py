@@ -1,0 +1,274 @@
+"""Pipelines in a real Airflow: API server, scheduler, DAG processor and workers of one ``airflow standalone``."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from http_server import Server, serving
+
+from tools.demo.standalone import Standalone
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+#: Files are read again and leftovers cleared every second, not every 30 and 300. The secret is one that Airflow would make
+#: up for itself in a configuration file of its own.
+CONFIGURATION = """
+[dag_processor]
+min_file_process_interval = 1
+refresh_interval = 3
+[api_auth]
+jwt_secret = c2VjcmV0IG9mIGEgdGVzdCB0aGF0IGxpc3RlbnMgb24gbG9vcGJhY2sgb25seQ==
+"""
+
+DATASOURCE = b"""
+from pipcook_provider.runtime import DatasetPool, Sample
+
+def datasource(options, context):
+    count = int(options["count"])
+    return DatasetPool.from_samples(train=[Sample(float(number)) for number in range(count)])
+"""
+
+MODEL = """
+def train(runtime, options, context):
+    print("训练 with", options)
+    for epoch in range(options["epochs"]):
+        runtime.notify_progress((epoch + 1) / options["epochs"], epoch=epoch)
+    runtime.log_metric("total", sum(sample.data for sample in runtime.dataset.train))
+    runtime.save_model("done".encode(), "model.txt")
+"""
+
+SLOW = """
+import os, subprocess, sys, time
+
+def datasource(options, context):
+    grandchild = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    (context.workspace.data_dir / "pids.part").write_text(f"{os.getpid()} {grandchild.pid}")
+    (context.workspace.data_dir / "pids.part").rename(context.workspace.data_dir / "pids")
+    time.sleep(600)
+"""
+
+FLAKY = """
+from pipcook_provider.runtime import DatasetPool, Sample
+
+def datasource(options, context):
+    marker = context.workspace.data_dir / "tried"
+    if not marker.exists():
+        marker.touch()
+        raise ConnectionError("the server is away")
+    return DatasetPool.from_samples(train=[Sample(1.0)])
+"""
+
+MISTAKEN = """
+def datasource(options, context):
+    return undefined_name
+"""
+
+
+class Airflow:
+    """A running Airflow with a dags folder of its own.
+
+    :param dags: the dags folder.
+    :param workspaces: where runs get their folders.
+    """
+
+    def __init__(self, url: str, dags: Path, workspaces: Path) -> None:
+        self.dags = dags
+        self.workspaces = workspaces
+        self._url = url
+        self._session = requests.Session()
+
+    def log_in(self) -> None:
+        token = self._session.get(f"{self._url}/auth/token", timeout=30).json()["access_token"]
+        self._session.headers["Authorization"] = f"Bearer {token}"
+
+    def request(self, method: str, path: str, **details: Any) -> dict[str, Any]:
+        """Return the API's answer."""
+        answer = self._session.request(method, f"{self._url}/api/v2/{path}", timeout=30, **details)
+        assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text}"
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def trigger(self, dag_id: str, **conf: Any) -> str:
+        """Start a run; return its id."""
+        self.request("PATCH", f"dags/{dag_id}", json={"is_paused": False})
+        return str(
+            self.request("POST", f"dags/{dag_id}/dagRuns", json={"logical_date": None, "conf": conf})["dag_run_id"]
+        )
+
+    def finished(self, dag_id: str, run_id: str) -> str:
+        """Wait for a run's end; return its state."""
+        run = wait_for(
+            lambda: self.request("GET", f"dags/{dag_id}/dagRuns/{run_id}"),
+            lambda run: run["state"] in ("success", "failed"),
+        )
+        return str(run["state"])
+
+    def tasks(self, dag_id: str, run_id: str) -> dict[str, dict[str, Any]]:
+        """Return a run's tasks by id."""
+        found = self.request("GET", f"dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"]
+        return {task["task_id"]: task for task in found}
+
+    def result(self, dag_id: str, run_id: str, task_id: str) -> Any:
+        """Return what a task handed on."""
+        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
+        value = self.request("GET", path)["value"]
+        return json.loads(value) if isinstance(value, str) else value
+
+    def log(self, dag_id: str, run_id: str, task_id: str, attempt: int = 1) -> str:
+        """Return a task's log as text."""
+        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{attempt}"
+        return json.dumps(self.request("GET", path)["content"], ensure_ascii=False)
+
+    def import_errors(self) -> dict[str, str]:
+        """Return the import errors by file."""
+        found = self.request("GET", "importErrors")["import_errors"]
+        return {error["filename"]: error["stack_trace"] for error in found}
+
+
+def wait_for(ask: Callable[[], Any], accept: Callable[[Any], bool], seconds: float = 120) -> Any:
+    """Ask until the answer is accepted, and return it."""
+    deadline = time.monotonic() + seconds
+    while not accept(answer := ask()):
+        assert time.monotonic() < deadline, f"not within {seconds} s; last answer: {answer}"
+        time.sleep(0.3)
+    return answer
+
+
+def write_document(folder: Path, name: str, **parts: Any) -> None:
+    """Write a pipeline document with an artifact and one training parameter."""
+    document = {
+        "specVersion": "2.0",
+        "model": "scripts/model.py",
+        "artifact": [{"processor": "pipcook-artifact-zip@0.0.2", "target": "model.zip"}],
+        "options": {"train": {"epochs": 2}},
+        **parts,
+    }
+    (folder / name).write_text(json.dumps(document, indent=2), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory: pytest.TempPathFactory, server: Server) -> Iterator[Airflow]:
+    """An Airflow whose dags folder holds the loader that users copy, and documents of all kinds."""
+    home = tmp_path_factory.mktemp("airflow")
+    dags = home / "dags"
+    (dags / "scripts").mkdir(parents=True)
+    shutil.copy(REPOSITORY / "dags" / "pipcook_dags.py", dags)
+    for name, text in {"model": MODEL, "slow": SLOW, "flaky": FLAKY, "mistaken": MISTAKEN}.items():
+        (dags / "scripts" / f"{name}.py").write_text(text, encoding="utf-8")
+    urls = [server.put("/datasource.py", DATASOURCE), server.put("/model.py", MODEL.encode())]
+    write_document(dags, "served.json", datasource=f"{urls[0]}?count=4", model=urls[1])
+    write_document(dags, "slow.json", datasource="scripts/slow.py")
+    retries = {"train": {"epochs": 1}, "airflow": {"retries": 1, "retry_delay": 0}}
+    write_document(dags, "flaky.json", datasource="scripts/flaky.py", options=retries)
+    write_document(dags, "mistaken.json", datasource="scripts/mistaken.py", options=retries)
+    (dags / "broken.json").write_text('{\n  "specVersion": "2.0",\n  "datasource": 3\n}', encoding="utf-8")
+    (home / "airflow.cfg").write_text(CONFIGURATION, encoding="utf-8")
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    with Standalone(home, dags, home / "cache") as standalone:
+        airflow = Airflow(standalone.url, dags, home / "workspace")
+        begin = datetime.now(UTC)
+        wait_for(lambda: (standalone.check(), _is_up(standalone.url, begin))[1], bool)
+        airflow.log_in()
+        wait_for(lambda: {dag["dag_id"] for dag in airflow.request("GET", "dags")["dags"]}, {"served", "slow"}.issubset)
+        yield airflow
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def _is_up(url: str, since: datetime) -> bool:
+    try:
+        health = requests.get(f"{url}/api/v2/monitor/health", timeout=5).json()
+        beats = [health[name][f"latest_{name}_heartbeat"] for name in ("scheduler", "dag_processor")]
+    except (requests.RequestException, ValueError, KeyError):
+        return False
+    return all(beat and datetime.fromisoformat(beat) > since for beat in beats)
+
+
+def test_pipeline_with_scripts_served_over_http(airflow: Airflow) -> None:
+    """Scripts from a server pass through the DAG; what the trigger changed is what trains; figures are in XCom."""
+    run_id = airflow.trigger("served", epochs=3)
+    assert airflow.finished("served", run_id) == "success", airflow.tasks("served", run_id)
+    assert list(airflow.tasks("served", run_id)) and {
+        task_id: task["state"] for task_id, task in airflow.tasks("served", run_id).items()
+    } == dict.fromkeys(("prepare", "datasource", "model", "artifact_1"), "success")
+    workspace = Path(airflow.result("served", run_id, "prepare")["workspace"])
+    assert workspace.is_relative_to(airflow.workspaces / "served")
+    assert json.loads((workspace / "pipeline-config.json").read_text())["options"]["train"] == {"epochs": 3}
+    assert (workspace / "model" / "model.txt").read_text() == "done"
+    assert (workspace / "model.zip").is_file()
+    assert airflow.result("served", run_id, "datasource")["value"] == {"samples": {"train": 4}}
+    assert airflow.result("served", run_id, "model")["metrics"] == {"total": 6.0}
+    assert airflow.result("served", run_id, "artifact_1")["value"]["built"] == str(workspace / "model.zip")
+    log = airflow.log("served", run_id, "model")
+    assert "训练 with {'epochs': 3}" in log
+    assert "progress 100 % epoch=2" in log
+    assert "metric total = 6" in log
+
+
+def test_value_of_a_wrong_type_is_refused_by_airflow(airflow: Airflow) -> None:
+    """The trigger form's fields are typed: Airflow itself refuses text where a number belongs."""
+    with pytest.raises(AssertionError, match="400"):
+        airflow.trigger("served", epochs="many")
+
+
+def test_broken_document_is_its_own_import_error(airflow: Airflow) -> None:
+    """A broken document shows its line and remedy under its own name; its neighbours stay; mended, it is a DAG."""
+    errors = wait_for(airflow.import_errors, bool)
+    assert list(errors) == ["broken.json"]
+    assert "broken.json:3:17: $.datasource: Expected" in errors["broken.json"]
+    assert 'broken.json:1:1: $: Expected the key "model"' in errors["broken.json"]
+    listed = {dag["dag_id"]: dag for dag in airflow.request("GET", "dags")["dags"]}
+    assert set(listed) == {"served", "slow", "flaky", "mistaken"}
+    assert not any(dag["has_import_errors"] or dag["is_stale"] for dag in listed.values())
+    write_document(airflow.dags, "broken.json", datasource="scripts/flaky.py")
+    wait_for(lambda: {dag["dag_id"] for dag in airflow.request("GET", "dags")["dags"]}, lambda ids: "broken" in ids)
+    wait_for(airflow.import_errors, lambda found: not found)
+
+
+def test_killed_task_leaves_no_process(airflow: Airflow) -> None:
+    """Marking a running task as failed ends the script's process and what that has started."""
+    run_id = airflow.trigger("slow")
+    prepared = wait_for(lambda: airflow.tasks("slow", run_id), lambda tasks: tasks["prepare"]["state"] == "success")
+    assert prepared
+    data = Path(airflow.result("slow", run_id, "prepare")["workspace"]) / "data"
+    wait_for((data / "pids").exists, bool)
+    pids = (data / "pids").read_text().split()
+    assert all(Path(f"/proc/{pid}").exists() for pid in pids)
+    path = f"dags/slow/dagRuns/{run_id}/taskInstances/datasource"
+    airflow.request("PATCH", path, json={"new_state": "failed"})
+    wait_for(lambda: [pid for pid in pids if Path(f"/proc/{pid}").exists()], lambda left: not left, 60)
+    assert airflow.finished("slow", run_id) == "failed"
+
+
+def test_passing_trouble_is_tried_again(airflow: Airflow) -> None:
+    """A connection that fails once costs one of the retries, and the run succeeds."""
+    run_id = airflow.trigger("flaky")
+    assert airflow.finished("flaky", run_id) == "success"
+    assert airflow.tasks("flaky", run_id)["datasource"]["try_number"] == 2
+    assert "ConnectionError: the server is away" in airflow.log("flaky", run_id, "datasource", 1)
+
+
+def test_mistake_in_a_script_spends_no_retries(airflow: Airflow) -> None:
+    """What cannot go away by itself fails at once, with the script's file, line and text in the log."""
+    run_id = airflow.trigger("mistaken")
+    assert airflow.finished("mistaken", run_id) == "failed"
+    assert airflow.tasks("mistaken", run_id)["datasource"]["try_number"] == 1
+    log = airflow.log("mistaken", run_id, "datasource")
+    assert "scripts/mistaken.py, line 3 (in the run: scripts/0-mistaken.py)" in log
+    assert "return undefined_name" in log
+    assert "NameError: name 'undefined_name' is not defined" in log

@@ -1,26 +1,27 @@
 #!/bin/sh
 # Makes a virtual environment with this project (editable) and all its tools: tools/venv.sh DIRECTORY
-# With uv where it is on PATH, else with pip. $PYTHON names the interpreter; by default the first one that is new enough.
+# With uv where it is on PATH, else with pip. $PYTHON names the interpreter; without it, one is looked for.
 set -eu
 
 venv=$1
 groups="--group test --group lint --group bench"
 
-new_enough() {
-    "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
+# fits INTERPRETER CONDITION: the condition is Python's, on the version v.
+fits() {
+    "$1" -c "import sys; v = sys.version_info; sys.exit(not ($2))" >/dev/null 2>&1
 }
 
 find_python() {
-    for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11 python}; do
-        if new_enough "$candidate"; then
-            echo "$candidate"
-            return
-        fi
+    if [ -n "${PYTHON:-}" ]; then
+        fits "$PYTHON" "v >= (3, 11)" && echo "$PYTHON" && return
+        echo "make: expected PYTHON=$PYTHON to be Python 3.11 or newer, and it is not; nothing was installed." >&2
+        exit 1
+    fi
+    for candidate in python3 python3.13 python3.12 python3.11 python; do
+        fits "$candidate" "(3, 11) <= v < (3, 14)" && echo "$candidate" && return
     done
-    {
-        echo "make: expected Python 3.11 or newer, found none${PYTHON:+ (PYTHON=$PYTHON)}; nothing was installed."
-        echo "make: Install it, or name it: make PYTHON=/path/to/python3.11 ..."
-    } >&2
+    echo "make: expected Python 3.11, 3.12 or 3.13, found none of them; nothing was installed. TensorFlow 2.21 is not" \
+        "built for others. Install one, or name it: make PYTHON=/path/to/python3.11" >&2
     exit 1
 }
 

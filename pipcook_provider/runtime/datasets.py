@@ -102,8 +102,14 @@ class Dataset:
         """Yield ``(data, labels)`` of ``size`` samples at a time (the last may be shorter), each as one numpy array.
 
         In the order of the file, tensors and numbers are views of it, not copies.
+
+        :param size: samples in a batch; -1 for all in one.
+        :raises ValueError: another size below 1.
         """
-        for start in range(0, len(self), size):
+        if size < 1 and size != -1:
+            raise ValueError(f"expected a batch of at least 1 sample, or -1 for all in one, found {size}")
+        size = len(self) if size == -1 else size
+        for start in range(0, len(self), max(size, 1)):
             yield self.rows.gather(self._order[start : start + size])
 
     def order(self) -> list[int] | range:

@@ -111,3 +111,12 @@ def test_batches_stack_samples_in_memory() -> None:
     assert labels.tolist() == [{"n": 0}, {"n": 1}]
     ragged, _ = next(Dataset([Sample([1]), Sample([1, 2])]).batches(2))
     assert ragged.tolist() == [[1], [1, 2]]
+
+
+def test_all_samples_make_one_batch() -> None:
+    """batches(-1) gives everything at once; a size that makes no sense is refused."""
+    dataset = Dataset([Sample(float(number), number) for number in range(5)])
+    ((data, labels),) = dataset.batches(-1)
+    assert (data.tolist(), labels.tolist()) == ([0.0, 1.0, 2.0, 3.0, 4.0], [0, 1, 2, 3, 4])
+    with pytest.raises(ValueError, match="found 0"):
+        next(dataset.batches(0))

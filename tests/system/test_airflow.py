@@ -203,9 +203,8 @@ def test_pipeline_with_scripts_served_over_http(airflow: Airflow) -> None:
     """Scripts from a server pass through the DAG; what the trigger changed is what trains; figures are in XCom."""
     run_id = airflow.trigger("served", epochs=3)
     assert airflow.finished("served", run_id) == "success", airflow.tasks("served", run_id)
-    assert list(airflow.tasks("served", run_id)) and {
-        task_id: task["state"] for task_id, task in airflow.tasks("served", run_id).items()
-    } == dict.fromkeys(("prepare", "datasource", "model", "artifact_1"), "success")
+    states = {task_id: task["state"] for task_id, task in airflow.tasks("served", run_id).items()}
+    assert states == dict.fromkeys(("prepare", "datasource", "model", "artifact_1"), "success")
     workspace = Path(airflow.result("served", run_id, "prepare")["workspace"])
     assert workspace.is_relative_to(airflow.workspaces / "served")
     assert json.loads((workspace / "pipeline-config.json").read_text())["options"]["train"] == {"epochs": 3}

@@ -46,13 +46,18 @@ def keep(folder: Path) -> tuple[subprocess.Popen[bytes], list[psutil.Process]]:
     return process, [psutil.Process(int(pid)) for pid in pids.read_text().split()]
 
 
+def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Return the processes that have not ended; one that nobody has asked for its exit status has."""
+    return [one for one in processes if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+
+
 def test_keeper_leaves_nothing_behind_when_its_stdin_ends(tmp_path: Path) -> None:
     """The command and all processes of its session end, those too that ignore SIGINT or have their own group."""
     process, kept = keep(tmp_path)
     assert process.stdin is not None
     process.stdin.close()
     process.wait()
-    assert [member for member in kept if member.is_running()] == []
+    assert alive(kept) == []
 
 
 def test_keeper_leaves_nothing_behind_when_the_command_dies(tmp_path: Path) -> None:
@@ -60,7 +65,7 @@ def test_keeper_leaves_nothing_behind_when_the_command_dies(tmp_path: Path) -> N
     process, kept = keep(tmp_path)
     kept[0].kill()
     assert process.wait() == 256 - signal.SIGKILL
-    assert [member for member in kept if member.is_running()] == []
+    assert alive(kept) == []
 
 
 def test_one_demo_a_folder(tmp_path: Path) -> None:

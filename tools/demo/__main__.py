@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -20,6 +20,8 @@ from .standalone import Standalone, alone_in
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _START_TIMEOUT = 300.0
+_SHOWN_TRACE_LINES = 12
+_SILENCE = timedelta(minutes=2)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,7 +82,11 @@ def _demo(options: argparse.Namespace) -> int:
         with open_board() as board:
             up = _wait_until_up(standalone, airflow, options.dag_id, begin, board)
             run = follow(
-                airflow, options.dag_id, lambda rows: board.show([up, *rows]), standalone.check, options.timeout
+                airflow,
+                options.dag_id,
+                show=lambda rows: board.show([up, *rows]),
+                check=lambda: _check(standalone, airflow),
+                timeout=options.timeout,
             )
         failed = _tell(run, airflow.import_errors(begin))
         if not options.once:
@@ -115,13 +121,21 @@ def _unread(airflow: Airflow, dag_id: str, begin: datetime) -> list[str]:
     if parsed is not None and parsed >= begin:
         return []
     for file, error in airflow.import_errors(begin).items():
-        raise DemoError(f"Expected a DAG {dag_id!r}, found none, and {file} cannot be loaded:\n{error}")
+        raise DemoError(f"Expected a DAG {dag_id!r}, found none. {_broken(file, error)}")
     return [f"DAG {dag_id}"]
+
+
+def _check(standalone: Standalone, airflow: Airflow) -> None:
+    """Raise when a part of Airflow is gone: the run would stand still, and say nothing."""
+    standalone.check()
+    silent = airflow.missing(datetime.now(UTC) - _SILENCE)
+    if silent:
+        raise DemoError(f"Nothing is heard of Airflow's {', '.join(silent)} any more. {standalone.last_words()}")
 
 
 def _tell(run: Run, import_errors: dict[str, str]) -> bool:
     """Print what came of the run; return whether anything is wrong."""
-    problems = run.failures() + [f"{file} cannot be loaded:\n{error}" for file, error in import_errors.items()]
+    problems = run.failures() + [_broken(file, error) for file, error in import_errors.items()]
     for problem in problems:
         _complain(problem)
     if run.state == SUCCESS:
@@ -129,6 +143,12 @@ def _tell(run: Run, import_errors: dict[str, str]) -> bool:
         for name, figure in run.figures().items():
             print(f"{name:14} {figure}")
     return bool(problems)
+
+
+def _broken(file: str, trace: str) -> str:
+    return "\n  ".join(
+        [f"{file} cannot be loaded. The end of the traceback:", *trace.splitlines()[-_SHOWN_TRACE_LINES:]]
+    )
 
 
 def _stay(standalone: Standalone, page: str) -> None:

@@ -45,22 +45,23 @@ class Airflow:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._session = requests.Session()
-        # SQLite may be locked for a moment, which Airflow answers with 500.
+        # Probing fails fast; all other requests are repeated: SQLite may be locked for a moment, which gives a 500.
+        self._probe, self._session = requests.Session(), requests.Session()
         retry = Retry(total=5, backoff_factor=0.2, status_forcelist=(500, 502, 503), allowed_methods=("GET", "PATCH"))
         self._session.mount(url, HTTPAdapter(max_retries=retry))
+        for session in (self._probe, self._session):
+            session.trust_env = False  # No proxy stands between this machine and itself.
 
     def missing(self, since: datetime) -> list[str]:
         """Return the names of the services that have not reported since a moment."""
         try:
-            answer = requests.get(f"{self._url}/api/v2/monitor/health", timeout=_SECONDS_TO_ANSWER)
+            answer = self._probe.get(f"{self._url}/api/v2/monitor/health", timeout=_SECONDS_TO_ANSWER)
             health = answer.json() if answer.ok else {}
         except (requests.RequestException, ValueError):
             return ["API server", "scheduler", "DAG processor"]
-        services = ("scheduler", "dag_processor")
+        services = {"scheduler": "scheduler", "dag_processor": "DAG processor"}
         beats = {name: (health.get(name) or {}).get(f"latest_{name}_heartbeat") for name in services}
-        shown = {"scheduler": "scheduler", "dag_processor": "DAG processor"}
-        return [shown[name] for name, beat in beats.items() if beat is None or datetime.fromisoformat(beat) < since]
+        return [services[name] for name, beat in beats.items() if beat is None or datetime.fromisoformat(beat) < since]
 
     def import_errors(self, since: datetime) -> dict[str, str]:
         """Return what was found wrong, since a moment, with files of the dags folder that cannot be loaded."""

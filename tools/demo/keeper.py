@@ -40,7 +40,8 @@ def main(log: str, command: Sequence[str]) -> int:
 
 
 def _interrupt_at_end_of_input(process: subprocess.Popen[bytes]) -> None:
-    sys.stdin.buffer.read()
+    while os.read(sys.stdin.fileno(), 1024):
+        pass
     # `airflow standalone` ends its parts on SIGINT; on SIGTERM it leaves them behind. Its scheduler would wait for
     # running tasks, which are the members with process groups of their own, however long they take.
     process.send_signal(signal.SIGINT)
@@ -70,8 +71,8 @@ def _members(leader: int) -> list[psutil.Process]:
     found = []
     for pid in psutil.pids():
         with suppress(OSError, psutil.NoSuchProcess):
-            if os.getsid(pid) == leader:
-                found.append(psutil.Process(pid))
+            if os.getsid(pid) == leader and (process := psutil.Process(pid)).status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
     return found
 
 

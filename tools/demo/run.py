@@ -100,13 +100,13 @@ def follow(
 
 
 def _row(task: Task, log: Sequence[str]) -> Row:
-    progress, told = _latest(log)
+    progress, told = latest(log)
     if task.state not in (RUNNING, SUCCESS, *FAILURES):
         told = task.state
     return Row(task.title, task.state, task.seconds, progress, told)
 
 
-def _latest(log: Sequence[str]) -> tuple[float | None, str]:
+def latest(log: Sequence[str]) -> tuple[float | None, str]:
     """Return a task's last word on its progress, from 0 to 1, and what it told with it; else its last line."""
     said = list(_own_lines(log))
     for line in reversed(said):

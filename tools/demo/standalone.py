@@ -32,12 +32,12 @@ class Standalone:
     """
 
     def __init__(self, home: Path, dags: Path, cache: Path) -> None:
-        port = _free_port(8080)
+        port = free_port(8080)
         self.url = f"http://{_HOST}:{port}"
         self.log = home / "standalone.log"
         self._process = subprocess.Popen(
             [sys.executable, str(_KEEPER), str(self.log), "airflow", "standalone"],
-            env=_environment(os.environ, home, dags, cache, port),
+            env=environment(os.environ, home, dags, cache, port),
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
@@ -63,9 +63,10 @@ class Standalone:
             raise DemoError(f"Airflow ended by itself (exit status {code}). {self.last_words()}")
 
     def last_words(self) -> str:
-        """Return the last lines of its log, with the log's place."""
+        """Return the last lines of its log, with the log's place; requests, the demo's own above all, tell nothing."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines() if self.log.exists() else []
-        return "\n  ".join([f"The last lines of {self.log}:", *lines[-20:]])
+        telling = [line for line in lines if "[http.access]" not in line]
+        return "\n  ".join([f"The last lines of {self.log}:", *telling[-20:]])
 
 
 @contextmanager
@@ -87,7 +88,7 @@ def alone_in(home: Path) -> Iterator[None]:
         yield
 
 
-def _environment(outer: Mapping[str, str], home: Path, dags: Path, cache: Path, port: int) -> dict[str, str]:
+def environment(outer: Mapping[str, str], home: Path, dags: Path, cache: Path, port: int) -> dict[str, str]:
     """Return the environment of an Airflow that takes nothing from the caller's but Pipcook's settings."""
     url = f"http://{_HOST}:{port}"
     inherited = {
@@ -95,9 +96,12 @@ def _environment(outer: Mapping[str, str], home: Path, dags: Path, cache: Path, 
         for name, value in outer.items()
         if not name.startswith("AIRFLOW") or name.startswith(_KEPT_PREFIXES)
     }
+    # Where the network is reached through a proxy, this machine is not.
+    direct = {name: ",".join([*filter(None, [outer.get(name)]), _HOST]) for name in ("NO_PROXY", "no_proxy")}
     return {
         "PIPCOOK_HOME": str(cache),
         **inherited,
+        **direct,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{outer.get('PATH', os.defpath)}",
         "PIPCOOK_WORKSPACE_ROOT": str(home / "workspace"),
         "AIRFLOW_HOME": str(home),
@@ -111,13 +115,13 @@ def _environment(outer: Mapping[str, str], home: Path, dags: Path, cache: Path, 
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__PARALLELISM": "4",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
-        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(_free_port(8794)),
-        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(_free_port(8793)),
+        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port(8794)),
+        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port(8793)),
         "NO_COLOR": "1",
     }
 
 
-def _free_port(first: int) -> int:
+def free_port(first: int) -> int:
     """Return ``first``, or the next port after it that nothing listens on."""
     for port in range(first, first + 1000):
         with socket.socket() as probe:

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
-from pipcook_provider.launchers import Listener
 from pipcook_provider.runtime.messages import Log, Message, Metric, Progress
 
 if TYPE_CHECKING:
@@ -21,16 +20,6 @@ if TYPE_CHECKING:
 _PROGRESS_INTERVAL = 1.0
 
 
-class Console(Listener, Protocol):
-    """A listener that is told which stage runs."""
-
-    def begin(self, task_id: str) -> None:
-        """Note that a stage begins."""
-
-    def end(self, result: StageResult | None = None) -> None:
-        """Note that the stage ended well."""
-
-
 @contextmanager
 def open_console(titles: Mapping[str, str]) -> Iterator[Console]:
     """Yield the console that fits where stderr goes.
@@ -38,7 +27,7 @@ def open_console(titles: Mapping[str, str]) -> Iterator[Console]:
     :param titles: what to call each stage, by task id, in the order in which they run.
     """
     if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
-        yield _PlainConsole(titles)
+        yield Console(_Lines(titles))
         return
     from rich.console import Console as RichConsole
     from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -52,30 +41,73 @@ def open_console(titles: Mapping[str, str]) -> Iterator[Console]:
         TextColumn("{task.fields[told]}", markup=False),
     )
     with Bars(*columns, console=RichConsole(stderr=True)) as bars:
-        yield _TerminalConsole(titles, bars)
+        yield Console(_Bars(titles, bars))
 
 
-def describe(message: Message) -> str:
-    """Return a message as one line."""
-    match message:
-        case Log(level=level, text=text):
-            return text if level == "info" else f"{level}: {text}"
-        case Metric(name=name, value=value, step=step):
-            return f"{name} = {value:.4g}" + ("" if step is None else f" (step {step})")
-        case Progress(value=value, extend_data=extend_data):
-            return " ".join(
-                [f"{100 * value:3.0f} %", *(f"{name}={_short(data)}" for name, data in extend_data.items())]
-            )
-        case _:
-            return ""
+class View(Protocol):
+    """How things are shown."""
+
+    def begin(self, task_id: str) -> None:
+        """Show that a stage begins."""
+
+    def end(self, told: str) -> None:
+        """Show that the stage ended well, and what it tells."""
+
+    def progress(self, value: float, told: str) -> None:
+        """Show how far the stage is, from 0 to 1."""
+
+    def line(self, text: str, *, of_script: bool) -> None:
+        """Show a line; ``of_script`` if the user's script printed it."""
 
 
-def _short(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+class Console:
+    """A listener that is also told which stage runs: a message becomes a line, an epoch's metrics become one."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._step: int | None = None
+        self._figures: dict[str, float] = {}
+        self._logged = ""
+
+    def begin(self, task_id: str) -> None:
+        """Note that a stage begins."""
+        self._view.begin(task_id)
+
+    def end(self, result: StageResult | None = None) -> None:
+        """Note that the stage ended well."""
+        self._show_step()
+        self._view.end(_summary(result))
+
+    def message(self, message: Message) -> None:
+        """Take what a stage tells."""
+        match message:
+            case Metric(name=name, value=value, step=int(step)):
+                if step != self._step:
+                    self._show_step()
+                self._step = step
+                self._figures[name] = value
+            case Metric(name=name, value=value):
+                self._show_step()
+                self._view.line(f"{name} {value:.4g}", of_script=False)
+            case Progress(value=value, extend_data=extend_data):
+                self._show_step()
+                self._view.progress(value, _figures(extend_data))
+            case Log(level=level, text=text) if text != self._logged:
+                self._logged = text
+                self._view.line(text if level == "info" else f"{level}: {text}", of_script=False)
+
+    def output(self, line: str) -> None:
+        """Take a line that a script printed."""
+        self._view.line(line, of_script=True)
+
+    def _show_step(self) -> None:
+        if self._figures:
+            self._view.line(f"step {self._step}: {_figures(self._figures)}", of_script=False)
+        self._step, self._figures = None, {}
 
 
-class _PlainConsole:
-    """One line for each thing that happens; of progress, at most one a second."""
+class _Lines:
+    """A line for each thing that happens; of progress, at most one a second."""
 
     def __init__(self, titles: Mapping[str, str]) -> None:
         self._titles = titles
@@ -86,26 +118,24 @@ class _PlainConsole:
         self._stage, self._started, self._progress_at = task_id, time.monotonic(), float("-inf")
         self._print(f"started ({self._titles[task_id]})")
 
-    def end(self, result: StageResult | None = None) -> None:
-        told = _summary(result)
+    def end(self, told: str) -> None:
         self._print(f"finished in {time.monotonic() - self._started:.1f} s{f': {told}' if told else ''}")
 
-    def message(self, message: Message) -> None:
-        if isinstance(message, Progress):
-            if message.value < 1 and time.monotonic() - self._progress_at < _PROGRESS_INTERVAL:
-                return
-            self._progress_at = time.monotonic()
-        self._print(describe(message))
+    def progress(self, value: float, told: str) -> None:
+        if value < 1 and time.monotonic() - self._progress_at < _PROGRESS_INTERVAL:
+            return
+        self._progress_at = time.monotonic()
+        self._print(f"{100 * value:3.0f} % {told}".rstrip())
 
-    def output(self, line: str) -> None:
-        self._print(line)
+    def line(self, text: str, *, of_script: bool) -> None:  # noqa: ARG002 - a line is a line
+        self._print(text)
 
     def _print(self, text: str) -> None:
         print(f"[{self._stage}] {text}", file=sys.stderr, flush=True)
 
 
-class _TerminalConsole:
-    """A bar for each stage; what scripts print scrolls by above."""
+class _Bars:
+    """A bar for each stage; lines scroll by above."""
 
     def __init__(self, titles: Mapping[str, str], bars: Bars) -> None:
         self._bars = bars
@@ -118,25 +148,24 @@ class _TerminalConsole:
         self._current = self._tasks[task_id]
         self._bars.start_task(self._current)
 
-    def end(self, result: StageResult | None = None) -> None:
-        self._bars.update(self._current, total=1, completed=1, told=_summary(result))
+    def end(self, told: str) -> None:
+        self._bars.update(self._current, total=1, completed=1, told=told)
 
-    def message(self, message: Message) -> None:
-        if isinstance(message, Progress):
-            self._bars.update(self._current, total=1, completed=message.value, told=describe(message))
-        else:
-            self._bars.console.print(describe(message), markup=False, highlight=False, style="dim")
+    def progress(self, value: float, told: str) -> None:
+        self._bars.update(self._current, total=1, completed=value, told=f"{100 * value:.0f} % {told}")
 
-    def output(self, line: str) -> None:
-        self._bars.console.print(line, markup=False, highlight=False)
+    def line(self, text: str, *, of_script: bool) -> None:
+        self._bars.console.print(text, markup=False, highlight=False, style=None if of_script else "dim")
+
+
+def _figures(values: Mapping[str, object]) -> str:
+    shown = {name: f"{value:.4g}" if isinstance(value, float) else str(value) for name, value in values.items()}
+    return ", ".join(f"{name} {text}" for name, text in shown.items())
 
 
 def _summary(result: StageResult | None) -> str:
     if result is None:
         return ""
-    if result.metrics:
-        return ", ".join(f"{name} {value:.4g}" for name, value in result.metrics.items())
-    samples = result.value.get("samples")
-    if samples:
-        return ", ".join(f"{count} {split}" for split, count in samples.items())
-    return str(result.value.get("built") or "")
+    samples = result.value.get("samples", {})
+    told = _figures(result.metrics) or ", ".join(f"{count} {split}" for split, count in samples.items())
+    return told or str(result.value.get("built") or "")

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 from pipcook_provider.errors import ProtocolError
 from pipcook_provider.runtime.messages import PROTOCOL
@@ -130,9 +130,10 @@ class Context:
         """Return ``uri`` as an absolute URI; a relative one is relative to the pipeline document."""
         if urlsplit(uri).scheme:
             return uri
-        if urlsplit(self.origin).scheme in ("http", "https"):
+        origin = urlsplit(self.origin)
+        if origin.scheme in ("http", "https"):
             return urljoin(self.origin, uri)
-        document = Path(self.origin.removeprefix("file://"))
+        document = Path(unquote(origin.path) if origin.scheme == "file" else self.origin)
         return (document.parent / uri).resolve().as_uri()
 
     def download(self, uri: str) -> Path:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
-from pipcook_provider.runtime.messages import Log, Message, Metric, Progress
+from pipcook_provider.runtime.messages import Log, Message, Metric, Progress, describe_figures
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -91,7 +91,7 @@ class Console:
                 self._view.line(f"{name} {value:.4g}", of_script=False)
             case Progress(value=value, extend_data=extend_data):
                 self._show_step()
-                self._view.progress(value, _figures(extend_data))
+                self._view.progress(value, describe_figures(extend_data))
             case Log(level=level, text=text) if text != self._logged:
                 self._logged = text
                 self._view.line(text if level == "info" else f"{level}: {text}", of_script=False)
@@ -102,7 +102,7 @@ class Console:
 
     def _show_step(self) -> None:
         if self._figures:
-            self._view.line(f"step {self._step}: {_figures(self._figures)}", of_script=False)
+            self._view.line(f"step {self._step}: {describe_figures(self._figures)}", of_script=False)
         self._step, self._figures = None, {}
 
 
@@ -158,14 +158,9 @@ class _Bars:
         self._bars.console.print(text, markup=False, highlight=False, style=None if of_script else "dim")
 
 
-def _figures(values: Mapping[str, object]) -> str:
-    shown = {name: f"{value:.4g}" if isinstance(value, float) else str(value) for name, value in values.items()}
-    return ", ".join(f"{name} {text}" for name, text in shown.items())
-
-
 def _summary(result: StageResult | None) -> str:
     if result is None:
         return ""
     samples = result.value.get("samples", {})
-    told = _figures(result.metrics) or ", ".join(f"{count} {split}" for split, count in samples.items())
+    told = describe_figures(result.metrics) or ", ".join(f"{count} {split}" for split, count in samples.items())
     return told or str(result.value.get("built") or "")

@@ -15,7 +15,7 @@ from airflow.sdk import BaseOperator, Context
 
 from pipcook_provider.errors import PipcookError, ScriptError
 from pipcook_provider.launchers.base import Launcher
-from pipcook_provider.runtime.messages import Log, Message, Metric, Progress
+from pipcook_provider.runtime.messages import Log, Message, Metric, Progress, describe_figures
 
 _PROGRESS_INTERVAL = 1.0
 
@@ -91,13 +91,12 @@ class TaskLog:
             case Log(level=level, text=text):
                 (self._log.warning if level == "warning" else self._log.info)("%s", text)
             case Metric(name=name, value=value, step=step):
-                self._log.info("metric %s = %.6g%s", name, value, "" if step is None else f" (step {step})")
+                self._log.info("metric %s %.4g%s", name, value, "" if step is None else f" (step {step})")
             case Progress(value=value, extend_data=extend_data):
                 now = time.monotonic()
                 if value >= 1 or now - self._progress_at >= _PROGRESS_INTERVAL:
                     self._progress_at = now
-                    told = " ".join(f"{name}={figure}" for name, figure in extend_data.items())
-                    self._log.info("progress %3.0f %% %s", 100 * value, told)
+                    self._log.info("progress %3.0f %% %s", 100 * value, describe_figures(extend_data))
 
     def output(self, line: str) -> None:
         """Log a line that user code printed."""

@@ -194,6 +194,12 @@ class MessageReader:
             raise ProtocolError(f"expected a complete {kind!r} message, found {sorted(record)}") from exc
 
 
+def describe_figures(values: Mapping[str, Any]) -> str:
+    """Return figures as a person reads them: ``epoch 3, loss 0.0532``."""
+    shown = {name: f"{value:.4g}" if isinstance(value, float) else str(value) for name, value in values.items()}
+    return ", ".join(f"{name} {text}" for name, text in shown.items())
+
+
 def _dump(record: Mapping[str, Any]) -> bytes:
     return json.dumps(record, allow_nan=True, separators=(",", ":")).encode("ascii")
 

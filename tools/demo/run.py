@@ -15,7 +15,6 @@ POLL = 1.0
 
 _UNFINISHED = frozenset({"queued", "running"})
 _PROGRESS = re.compile(r"progress\s+(\d+) %\s*(.*)")
-_LONG_FIGURE = re.compile(r"\d+\.\d{5,}(e-?\d+)?")
 _SHOWN_LOG_LINES = 30
 
 
@@ -111,7 +110,7 @@ def latest(log: Sequence[str]) -> tuple[float | None, str]:
     said = list(_own_lines(log))
     for line in reversed(said):
         if found := _PROGRESS.match(line):
-            return int(found[1]) / 100, _LONG_FIGURE.sub(lambda figure: f"{float(figure[0]):.4g}", found[2])
+            return int(found[1]) / 100, found[2]
     return None, said[-1] if said else ""
 
 

@@ -200,7 +200,6 @@ def _params(train: Mapping[str, Any], outer: str = "") -> Iterator[tuple[str, Pa
                     value,
                     description=_description(outer + name),
                     type=_TYPES[type(value)],
-                    section="Training",
                 ),
             )
 

@@ -111,7 +111,7 @@ def test_callers_airflow_does_not_reach_the_demo(tmp_path: Path) -> None:
             ["Building tensorflow", "::group::Post Execute", "Pushing xcom", "::endgroup::"],
             (None, "Building tensorflow"),
         ),
-        (["progress   0 % ", "progress  45 % epoch=3 loss=0.012345678", "hello"], (0.45, "epoch=3 loss=0.01235")),
+        (["progress   0 % ", "progress  45 % epoch 3, loss 0.01235", "hello"], (0.45, "epoch 3, loss 0.01235")),
     ],
 )
 def test_a_tasks_last_word(log: list[str], expected: tuple[float | None, str]) -> None:

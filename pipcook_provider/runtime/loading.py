@@ -85,7 +85,7 @@ def _message(exc: BaseException) -> str:
         return f"the script called sys.exit({exc.code!r}) before its stage had ended; return from the function instead"
     if isinstance(exc, SyntaxError):
         return exc.msg
-    return str(exc)
+    return "\n".join([str(exc), *getattr(exc, "__notes__", ())])
 
 
 def _relative(file: str | None, root: Path) -> str | None:

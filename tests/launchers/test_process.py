@@ -263,6 +263,22 @@ def test_failure_in_a_module_beside_the_script_names_the_module(runner, write_pi
     assert "in datasource" in caught.value.details
 
 
+def test_failing_transform_names_the_sample(runner, write_pipeline, tmp_path) -> None:
+    """A transform that fails is told with the sample that it failed for."""
+    dataflow = """
+from pipcook_provider.runtime import Sample
+def dataflow(dataset, options, context):
+    return dataset.transform(lambda sample: Sample(1 / (sample.data - 3)))
+"""
+    from pipcook_provider.spec import load_pipeline_spec
+
+    document = write_pipeline(scripts={"dataflow.py": dataflow})
+    workspace = runner.prepare(load_pipeline_spec(document), tmp_path / "run")
+    runner.run(workspace, "datasource")
+    with pytest.raises(ScriptError, match=r"line 4 .*\n.*\nZeroDivisionError: .*\nThis happened while train\[3\]"):
+        runner.run(workspace, "dataflow_1")
+
+
 def test_failed_stage_leaves_the_earlier_output(runner, write_pipeline, tmp_path) -> None:
     """A second attempt that fails half-way does not touch what the first one wrote."""
     from pipcook_provider.spec import load_pipeline_spec

@@ -21,6 +21,7 @@ from pipcook_provider.runtime.messages import Message
 from pipcook_provider.settings import Settings
 from pipcook_provider.spec import parse_pipeline
 from pipcook_provider.stages import StageRunner
+from pipcook_provider.store.workspace import Workspace
 
 DIGITS = Path(__file__).resolve().parents[1] / "dags" / "digits-image-classification.json"
 ROUNDS = 5
@@ -92,7 +93,8 @@ def empty_stage(folder: Path) -> float:
     settings = Settings(home=folder / "home")
     runner = StageRunner(settings, ProcessLauncher(settings), Deaf())
     text = '{"specVersion": "2.0", "datasource": "empty.py", "model": "empty.py"}'
-    workspace = runner.prepare(parse_pipeline(text, str(folder / "empty.json")), folder / "empty-run")
+    workspace = Workspace.create(folder / "empty-run")
+    runner.prepare(parse_pipeline(text, str(folder / "empty.json")), workspace)
     return median(runner.run(workspace, "datasource").seconds for _ in range(11))
 
 

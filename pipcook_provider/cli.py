@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -17,6 +18,8 @@ from pipcook_provider.settings import Settings
 
 if TYPE_CHECKING:
     from pipcook_provider.spec import PipelineSpec
+    from pipcook_provider.stages import StageResult
+    from pipcook_provider.store.workspace import Workspace
 
 _FAILED = 1
 _INTERRUPTED = 130
@@ -27,7 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))
-    except PipcookError as exc:
+    except BrokenPipeError:
+        # Whoever reads our output has seen enough; nothing must be flushed into the closed pipe at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _FAILED
+    except (PipcookError, OSError) as exc:
         if getattr(options, "debug", False):
             raise
         if isinstance(exc, ScriptError) and exc.details:
@@ -93,6 +100,7 @@ def _train(options: argparse.Namespace) -> int:
     from pipcook_provider.launchers.process import ProcessLauncher
     from pipcook_provider.plan import PREPARE, plan
     from pipcook_provider.stages import StageRunner
+    from pipcook_provider.store.workspace import Workspace
 
     settings = Settings.load()
     if options.mirror:
@@ -100,18 +108,35 @@ def _train(options: argparse.Namespace) -> int:
     spec = _read_document(options.uri, settings)
     stages = plan(spec)
     titles = {PREPARE: "prepare", **{stage.task_id: stage.title for stage in stages}}
-    with open_console(titles) as console:
+    workspace = Workspace.create(options.output or _folder_named_after_time())
+    results: list[StageResult] = []
+    failures: list[PipcookError] = []
+    with workspace.alone(), open_console(titles) as console:
         runner = StageRunner(settings, ProcessLauncher(settings), console, refresh=options.nocache)
         console.begin(PREPARE)
-        workspace = runner.prepare(spec, options.output or _folder_named_after_time())
+        runner.prepare(spec, workspace)
         console.end()
-        results = []
         for stage in stages:
             console.begin(stage.task_id)
-            results.append(runner.run(workspace, stage.task_id))
-            console.end(results[-1])
+            try:
+                results.append(runner.run(workspace, stage.task_id))
+            except PipcookError as exc:
+                if stage.role != "artifact":
+                    raise
+                # The model is there: what can be made of it still is.
+                failures.append(exc)
+            else:
+                console.end(results[-1])
+    _tell(workspace, results, as_json=options.json)
+    if failures:
+        raise failures[0]
+    return 0
+
+
+def _tell(workspace: Workspace, results: Sequence[StageResult], *, as_json: bool) -> None:
+    """Print what came of a run."""
     metrics = {name: value for result in results for name, value in result.metrics.items()}
-    if options.json:
+    if as_json:
         summary = {
             "workspace": str(workspace.root),
             "model": str(workspace.model),
@@ -119,30 +144,27 @@ def _train(options: argparse.Namespace) -> int:
             "stages": [asdict(result) for result in results],
         }
         print(json.dumps(summary))
-    else:
-        for name, value in metrics.items():
-            print(f"{name}: {value:.4g}")
-        for result in results:
-            if result.value.get("built"):
-                print(f"artifact: {result.value['built']}")
-        print(f"model: {workspace.model}")
-    return 0
+        return
+    for name, value in metrics.items():
+        print(f"{name}: {'not a finite number' if value is None else format(value, '.4g')}")
+    for result in results:
+        if result.value.get("built"):
+            print(f"artifact: {result.value['built']}")
+    print(f"model: {workspace.model}")
 
 
 def _lint(options: argparse.Namespace) -> int:
-    from pipcook_provider.spec import is_pipeline_document, lint_pipeline
+    from pipcook_provider.spec import lint_pipeline
+    from pipcook_provider.spec.folder import find_json_files, is_pipeline_file
     from pipcook_provider.spec.reader import read_file
 
     documents: list[Path] = []
     for path in options.paths:
-        documents += sorted(path.rglob("*.json")) if path.is_dir() else [path]
+        documents += [file for _, file in find_json_files(path) if is_pipeline_file(file)] if path.is_dir() else [path]
     found: list[dict[str, Any]] = []
     for path in documents:
         try:
-            text = read_file(path)
-            if path not in options.paths and not is_pipeline_document(text):
-                continue
-            level, problems = "warning", lint_pipeline(text, str(path))
+            level, problems = "warning", lint_pipeline(read_file(path), str(path))
         except SpecError as exc:
             level, problems = "error", exc.problems
         found += [{"level": level, "file": str(path), **asdict(problem)} for problem in problems]
@@ -153,7 +175,7 @@ def _lint(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(found))
     else:
-        print(f"{len(documents)} file(s) checked: {errors} error(s), {len(found) - errors} warning(s)")
+        print(f"{len(documents)} document(s) checked: {errors} error(s), {len(found) - errors} warning(s)")
     return _FAILED if errors else 0
 
 
@@ -163,7 +185,7 @@ def _clean(options: argparse.Namespace) -> int:
     home = Settings.load().home
     for name in ("framework", "data", "script"):
         folder = home / name
-        if not folder.is_dir():
+        if not folder.is_dir() or folder.is_symlink():
             continue
         size = sum(file.lstat().st_size for file in folder.rglob("*") if not file.is_dir())
         print(f"{'would remove' if options.dry_run else 'removing'} {folder} ({size / 1e6:.1f} MB)")
@@ -173,12 +195,16 @@ def _clean(options: argparse.Namespace) -> int:
 
 
 def _read_document(uri: str, settings: Settings) -> PipelineSpec:
-    from pipcook_provider.spec import load_pipeline_spec, parse_pipeline
-    from pipcook_provider.store.fetch import read_text
+    from urllib.parse import unquote, urlsplit
 
-    if "://" in uri:
-        return parse_pipeline(read_text(uri, settings), uri)
-    return load_pipeline_spec(Path(uri).absolute())
+    from pipcook_provider.spec import load_pipeline_spec, parse_pipeline
+    from pipcook_provider.store.fetch import read_text, shown
+
+    parts = urlsplit(uri)
+    if parts.scheme in ("http", "https"):
+        return parse_pipeline(read_text(uri, settings), shown(uri))
+    path = unquote(parts.path) if parts.scheme == "file" else uri
+    return load_pipeline_spec(Path(path).absolute())
 
 
 def _folder_named_after_time() -> Path:

@@ -6,9 +6,8 @@ nothing that changes from one parse to the next.
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -20,14 +19,10 @@ from pipcook_provider.errors import PipcookError
 from pipcook_provider.operators.artifact import PipcookArtifactOperator
 from pipcook_provider.operators.prepare import PipcookPrepareOperator
 from pipcook_provider.operators.stage import PipcookStageOperator
-from pipcook_provider.plan import PREPARE, Stage, plan
-from pipcook_provider.spec import ArtifactSpec, PipelineSpec, is_pipeline_document, load_pipeline_spec
+from pipcook_provider.plan import PREPARE, Stage, TrainingParameter, plan, training_parameters
+from pipcook_provider.spec import ArtifactSpec, PipelineSpec, load_pipeline_spec
+from pipcook_provider.spec.folder import find_json_files, is_pipeline_file
 from pipcook_provider.spec.schema import at
-
-#: Larger files in a dags folder are data, not pipeline documents; they are not even read.
-MAXIMUM_DOCUMENT_BYTES = 1024 * 1024
-
-_DEFAULTS_NAME = "pipcook.defaults.json"
 
 #: A document with a schedule and no start_date starts now; this is the constant that Airflow needs for it.
 _START_DATE = datetime(2020, 1, 1, tzinfo=UTC)
@@ -56,24 +51,25 @@ def load_pipelines(folder: str | Path) -> dict[str, DAG]:
     """
     folder = Path(folder).absolute()
     folder = folder.parent if folder.is_file() else folder
+    documents = ((_dag_id(name), path) for name, path in find_json_files(folder))
     wanted = get_parsing_context().dag_id
     if wanted is not None:
-        found = next((path for dag_id, path in _documents(folder) if dag_id == wanted and _is_pipeline(path)), None)
+        found = next((path for dag_id, path in documents if dag_id == wanted and is_pipeline_file(path)), None)
         return {} if found is None else {wanted: load_pipeline(found, wanted)}
     dags: dict[str, DAG] = {}
     sources: dict[str, Path] = {}
-    for dag_id, path in _documents(folder):
-        if not _is_pipeline(path):
-            continue
+    for dag_id, path in documents:
         try:
-            if dag_id in dags:
+            if not is_pipeline_file(path):
+                continue
+            if dag_id in sources:
                 raise PipcookError(
                     f"{path}: expected a dag_id of its own, found {dag_id!r}, which {sources[dag_id]} has already. "
                     "Rename one of the two files."
                 )
             dags[dag_id] = load_pipeline(path, dag_id)
-        except PipcookError as exc:
-            stand_in = f"{dag_id}__{len(dags)}" if dag_id in dags else dag_id
+        except Exception as exc:  # whatever Airflow or the file system say of a document harms that document only
+            stand_in = f"{dag_id[:200]}__{len(dags)}" if dag_id in dags or len(dag_id) > 200 else dag_id
             dags[stand_in] = _BrokenPipeline.of(path, folder, stand_in, exc)
         sources.setdefault(dag_id, path)
     return dags
@@ -88,7 +84,7 @@ class _BrokenPipeline(DAG):
     """
 
     @classmethod
-    def of(cls, path: Path, folder: Path, dag_id: str, error: PipcookError) -> _BrokenPipeline:
+    def of(cls, path: Path, folder: Path, dag_id: str, error: Exception) -> _BrokenPipeline:
         dag = cls(dag_id=dag_id, schedule=None)
         dag.__dict__["document"] = path.relative_to(folder)
         dag.__dict__["error"] = error
@@ -104,28 +100,9 @@ class _BrokenPipeline(DAG):
         raise self.__dict__["error"]
 
 
-def _documents(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Yield the JSON files in a folder that may be pipeline documents, each with its dag_id, in a stable order.
-
-    Names only: a task's start finds its document among thousands without touching the others.
-    """
-    for current, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__")) and name != "node_modules")
-        prefix = "".join(f"{part}." for part in Path(current).relative_to(folder).parts)
-        for name in sorted(names):
-            if name.endswith(".json") and not name.startswith(".") and name != _DEFAULTS_NAME:
-                yield _dag_id(prefix + name), Path(current, name)
-
-
-def _is_pipeline(path: Path) -> bool:
-    return path.stat().st_size <= MAXIMUM_DOCUMENT_BYTES and is_pipeline_document(
-        path.read_text(encoding="utf-8", errors="replace")
-    )
-
-
 def _dag_id(name: str) -> str:
     """Return the dag_id of a document: its path, never its content, so that a task finds its file unread."""
-    return re.sub(r"[^\w.-]", "_", name.removesuffix(".json"))
+    return re.sub(r"[^\w.-]", "_", name.removesuffix(".json").replace("/", "."))
 
 
 def _build(spec: PipelineSpec, path: Path, dag_id: str) -> DAG:
@@ -150,7 +127,7 @@ def _build(spec: PipelineSpec, path: Path, dag_id: str) -> DAG:
         previous.set_downstream(task)
         previous = task
     # Now, not before: every task would deep-copy them, twice, which costs more than all else here.
-    dag.params.update(dict(_params(spec.train)))
+    dag.params.update({parameter.name: _param(parameter) for parameter in training_parameters(spec.train)})
     return dag
 
 
@@ -180,33 +157,30 @@ def _given(values: Mapping[str, Any]) -> dict[str, Any]:
 
 _TYPES: dict[type, list[str] | str] = {
     bool: "boolean",
-    int: "integer",
     float: "number",
     str: "string",
     list: "array",
+    dict: "object",
     type(None): ["null", "string", "number", "boolean"],
 }
 
 
-def _params(train: Mapping[str, Any], outer: str = "") -> Iterator[tuple[str, Param]]:
-    """Yield a typed field of the trigger form for every value of ``options.train``; nested ones as ``outer.inner``."""
-    for name, value in train.items():
-        if isinstance(value, dict):
-            yield from _params(value, f"{outer}{name}.")
-        else:
-            yield (
-                f"{outer}{name}",
-                Param(
-                    value,
-                    description=_description(outer + name),
-                    type=_TYPES[type(value)],
-                ),
-            )
+def _param(parameter: TrainingParameter) -> Param:
+    """Return the field of the trigger form for a value of ``options.train``, typed by the document's value.
+
+    A whole number may become a fraction unless the schema's example of that parameter is whole too.
+    """
+    value = parameter.value
+    description, whole = _described(parameter.name)
+    kind = ("integer" if whole else "number") if type(value) is int else _TYPES[type(value)]
+    return Param(value, description=description, type=kind)
 
 
 @lru_cache(maxsize=1024)
-def _description(name: str) -> str | None:
-    return at(("options", "train", *name.split("."))).get("description")
+def _described(name: str) -> tuple[str | None, bool]:
+    """Return what the schema says of a training parameter, and whether it is a whole number there."""
+    part = at(("options", "train", *name.split(".")))
+    return part.get("description"), type(next(iter(part.get("examples", ())), None)) is int
 
 
 def _documentation(spec: PipelineSpec) -> str:

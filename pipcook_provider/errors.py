@@ -13,6 +13,7 @@ The tree, with what each one means::
     ├── FrameworkError          a framework could not be had
     │   ├── FrameworkNotFound   no cache entry, mirror file or recipe answers to the name
     │   └── FrameworkBuildError an installer failed
+    ├── ParameterError          a run was triggered with a parameter that its document does not have
     ├── WorkspaceError          a run's folder is missing, in use or not writable
     ├── ArtifactError           an artifact processor is unknown or refused its options
     ├── DatasetError            a sample cannot be carried between stages unchanged
@@ -123,6 +124,10 @@ class FrameworkBuildError(FrameworkError):
     """An installer failed while a framework was built from a package registry."""
 
     retryable = True
+
+
+class ParameterError(PipcookError):
+    """A run was triggered with a parameter that its document does not have."""
 
 
 class WorkspaceError(PipcookError):

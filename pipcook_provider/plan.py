@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pipcook_provider.spec import ArtifactSpec, PipelineSpec, ScriptSpec
 
@@ -43,3 +45,27 @@ def plan(spec: PipelineSpec) -> tuple[Stage, ...]:
     for number, artifact in enumerate(spec.artifacts, start=1):
         stages.append(Stage(f"artifact_{number}", "artifact", artifact, number - 1))
     return tuple(stages)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingParameter:
+    """A value of ``options.train`` that a run may be triggered with another one of.
+
+    :param name: its key; keys of nested objects are joined by dots.
+    :param path: its keys from ``options.train`` on.
+    :param value: what the document says.
+    """
+
+    name: str
+    path: tuple[str, ...]
+    value: Any
+
+
+def training_parameters(train: Mapping[str, Any], outer: tuple[str, ...] = ()) -> Iterator[TrainingParameter]:
+    """Yield the values of ``options.train``, those of nested objects one by one."""
+    for key, value in train.items():
+        path = (*outer, key)
+        if isinstance(value, dict) and value:
+            yield from training_parameters(value, path)
+        else:
+            yield TrainingParameter(".".join(path), path, value)

@@ -22,11 +22,14 @@ from typing import Any
 from pipcook_provider.errors import SettingsError
 
 SECTION = "pipcook"
-RUNNERS = ("process", "docker")
+RUNNERS = ("process",)
 
 
 def _path(text: str) -> Path:
-    return Path(text).expanduser().absolute()
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as exc:
+        raise ValueError(str(exc)) from exc
 
 
 def _paths(text: str) -> tuple[Path, ...]:
@@ -45,7 +48,7 @@ def _runner(text: str) -> str:
 
 def _seconds(text: str) -> float:
     value = float(text)
-    if value <= 0:
+    if not 0 < value < float("inf"):
         raise ValueError("expected a number of seconds above 0")
     return value
 
@@ -67,10 +70,10 @@ class Settings:
     :param workspace_root: folder under which each run gets its workspace.
     :param framework_mirror: base addresses (``http``, ``https``, ``file``) of framework mirrors, tried in order.
     :param framework_recipes: folders with recipes of one's own, searched before the shipped ones.
-    :param allowed_origins: prefixes of the URIs that documents, scripts and frameworks may come from; empty
-        allows all.
+    :param allowed_origins: prefixes of the URIs that scripts, frameworks and documents from the network may come from;
+        empty allows all.
     :param child_environment: names of environment variables that stages may see beside the basic ones.
-    :param runner: where stages run, ``process`` or ``docker``.
+    :param runner: where stages run: ``process``.
     :param fetch_timeout: seconds without a byte after which a download is given up and tried again.
     :param stop_timeout: seconds between SIGTERM and SIGKILL when a stage is stopped.
     """
@@ -91,12 +94,12 @@ class Settings:
     allowed_origins: tuple[str, ...] = _option(
         "",
         _words,
-        "URI prefixes that documents, scripts and frameworks may come from, separated by commas. Empty allows all.",
+        "URI prefixes that scripts, frameworks and documents from the network may come from. Empty allows all.",
     )
     child_environment: tuple[str, ...] = _option(
         "", _words, "Names of environment variables that stages may see, separated by commas."
     )
-    runner: str = _option("process", _runner, "Where stages run: process or docker.")
+    runner: str = _option("process", _runner, "Where stages run; this version knows only: process.")
     fetch_timeout: float = _option("30", _seconds, "Seconds without a byte after which a download is tried again.")
     stop_timeout: float = _option("3", _seconds, "Seconds between SIGTERM and SIGKILL when a stage is stopped.")
 

@@ -7,17 +7,19 @@ workspace only, so editing the document during a run changes nothing in it.
 from __future__ import annotations
 
 import copy
+import difflib
 import json
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipcook_provider.errors import LaunchError, ScriptError
+from pipcook_provider.errors import LaunchError, ParameterError, ScriptError, StageError
 from pipcook_provider.frameworks import Framework, ensure_framework
 from pipcook_provider.launchers import Launch, Launcher, Listener
-from pipcook_provider.plan import PREPARE, Stage, plan
+from pipcook_provider.plan import PREPARE, Stage, plan, training_parameters
 from pipcook_provider.runtime.context import StageContext
 from pipcook_provider.runtime.loading import ENTRY_POINTS
 from pipcook_provider.runtime.messages import Log, Message, Metric
@@ -37,13 +39,14 @@ class StageResult:
     :param seconds: wall time.
     :param value: what the stage's role reports: ``samples`` per split, the model's ``files`` and ``bytes``, what an
         artifact processor ``built``.
-    :param metrics: what the script measured for the whole run, or else the last value of each metric of its steps.
+    :param metrics: what the script measured for the whole run, or else the last value of each metric of its steps; None
+        for what is no finite number.
     """
 
     task_id: str
     seconds: float
     value: Mapping[str, Any]
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,29 +64,31 @@ class StageRunner:
     listener: Listener
     refresh: bool = False
 
-    def prepare(self, spec: PipelineSpec, root: Path, train: Mapping[str, Any] | None = None) -> Workspace:
-        """Make a run's workspace and fail on whatever can be known to fail before anything is trained.
+    def prepare(self, spec: PipelineSpec, workspace: Workspace, train: Mapping[str, Any] | None = None) -> None:
+        """Prepare a run: fail on whatever can be known to fail before anything is trained.
+
+        What an earlier attempt left in the workspace gives way only when nothing can fail any more.
 
         :param spec: the document.
-        :param root: the run's folder.
-        :param train: values that replace those of ``options.train``; nested ones are named ``outer.inner``.
+        :param workspace: the run's folder.
+        :param train: values that replace those of ``options.train``, by the names of
+            :func:`~pipcook_provider.plan.training_parameters`.
         :raises PipcookError: something that the run needs is not there.
         """
         _require_process_runner(spec, self.settings)
         for artifact in spec.artifacts:
             find_processor(artifact.processor)
-        workspace = Workspace.create(root)
-        self._collect_scripts(spec, workspace)
         document = _as_it_runs(spec, train or {})
         spec = parse_pipeline(json.dumps(document), spec.origin)
-        if spec.framework:
-            framework = self._framework(spec, refresh=self.refresh)
-            workspace.show_framework(framework.path)
+        self._collect_scripts(spec, workspace.begin_preparation())
+        framework = self._framework(spec, refresh=self.refresh) if spec.framework else None
+        if framework:
             document["options"]["framework"] = framework.reference
-        workspace.write_config(document)
         if spec.artifacts:
             self._initialize_artifacts(spec, workspace)
-        return workspace
+        workspace.commit(document)
+        if framework:
+            workspace.show_framework(framework.path)
 
     def run(self, workspace: Workspace, task_id: str) -> StageResult:
         """Run one stage of a prepared run.
@@ -91,7 +96,13 @@ class StageRunner:
         :raises StageError: it did not end with a result; what an earlier attempt left is still there.
         """
         spec = load_pipeline_spec(workspace.config)
-        stage = next(stage for stage in plan(spec) if stage.task_id == task_id)
+        stages = {stage.task_id: stage for stage in plan(spec)}
+        if task_id not in stages:
+            raise StageError(
+                f"expected a stage of this run's pipeline, found {task_id!r}. It has {', '.join(stages)}. If the document "
+                f"was changed, start a new run or clear {PREPARE!r}."
+            )
+        stage = stages[task_id]
         if stage.role == "artifact":
             return self._build_artifact(spec, workspace, stage)
         return self._run_script(spec, workspace, stage)
@@ -147,8 +158,7 @@ class StageRunner:
         self._launch(spec, workspace, context, f"artifact processor {names}")
 
     def _launch(self, spec: PipelineSpec, workspace: Workspace, context: StageContext, subject: str) -> StageResult:
-        context_file = workspace.context_file(context.stage)
-        context.write(context_file)
+        context_file = workspace.write_context(context.stage, context.to_json())
         recorder = _Recorder(self.listener)
         started = time.monotonic()
         value = self.launcher.run(
@@ -158,7 +168,7 @@ class StageRunner:
                 isolated=context.framework is not None,
                 environment=spec.airflow.env,
                 subject=subject,
-                script_uris={context.script: context.script_uri} if context.script and context.script_uri else {},
+                script_uris=_script_uris(context),
             ),
             recorder,
         )
@@ -166,11 +176,11 @@ class StageRunner:
             workspace.publish(context.stage)
         return StageResult(context.stage, time.monotonic() - started, value, recorder.metrics)
 
-    def _collect_scripts(self, spec: PipelineSpec, workspace: Workspace) -> None:
+    def _collect_scripts(self, spec: PipelineSpec, folder: Path) -> None:
         roles = ["datasource", *["dataflow"] * len(spec.dataflow), "model"]
         for order, (role, script) in enumerate(zip(roles, spec.scripts, strict=True)):
-            target = script_path(workspace.scripts, order, script.basename)
-            modules = workspace.scripts / f"{order}-modules"
+            target = script_path(folder, order, script.basename)
+            modules = folder / f"{order}-modules"
             collect_script(
                 script.reference, script.path, target, modules, lambda uri, file: download(uri, file, self.settings)
             )
@@ -212,9 +222,13 @@ class _Recorder:
         self._of_run: dict[str, float] = {}
 
     @property
-    def metrics(self) -> dict[str, float]:
-        """The metrics of the whole run, or, where a script reports only steps, the last value of each."""
-        return self._of_run or self._of_steps
+    def metrics(self) -> dict[str, float | None]:
+        """The metrics of the whole run, or, where a script reports only steps, the last value of each.
+
+        What is no finite number is None: neither Airflow's XCom nor JSON can hold it.
+        """
+        found = self._of_run or self._of_steps
+        return {name: value if math.isfinite(value) else None for name, value in found.items()}
 
     def message(self, message: Message) -> None:
         if isinstance(message, Metric):
@@ -225,22 +239,43 @@ class _Recorder:
         self._listener.output(line)
 
 
+def _script_uris(context: StageContext) -> dict[str, str]:
+    """Return where the scripts of a stage came from, by file and, for modules, by folder."""
+    if context.script is None or context.script_uri is None:
+        return {}
+    known = {context.script: context.script_uri}
+    if context.modules:
+        known[context.modules] = context.script_uri.rpartition("/")[0]
+    return known
+
+
 def _as_it_runs(spec: PipelineSpec, train: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the document with ``train`` applied, carrying its origin: it no longer lies where it came from."""
+    """Return the document with ``train`` applied, carrying its origin: it no longer lies where it came from.
+
+    :raises ParameterError: a name is none of the document's.
+    """
     document: dict[str, Any] = copy.deepcopy(dict(spec.document))
     document["origin"] = spec.origin
+    known = {parameter.name: parameter for parameter in training_parameters(spec.train)}
     for name, value in train.items():
-        *outer, inner = name.split(".")
-        target = document.setdefault("options", {}).setdefault("train", {})
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise ParameterError(
+                f"expected a parameter of the document's options.train, found {name!r}."
+                + (f" Did you mean {near[0]!r}?" if near else "")
+                + f" It has {', '.join(known) or 'none'}. Nothing was run; add it to the document, or leave it out."
+            )
+        target = document["options"]["train"]
+        *outer, inner = known[name].path
         for part in outer:
-            target = target.setdefault(part, {})
+            target = target[part]
         target[inner] = value
     return document
 
 
 def _without_airflow(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the document as ``model/pipeline.json`` keeps it: without what only concerns Airflow."""
-    kept = dict(document)
+    """Return the document as ``model/pipeline.json`` keeps it: without what only concerns Airflow, or this machine."""
+    kept = {name: value for name, value in document.items() if name != "origin"}
     if "options" in kept:
         kept["options"] = {name: value for name, value in kept["options"].items() if name != "airflow"}
     return kept

@@ -123,3 +123,54 @@ def test_help_shows_an_example(arguments, capfd) -> None:
         main(arguments)
     assert caught.value.code == 0
     assert "example: pipcook " in capfd.readouterr().out
+
+
+def test_failing_artifact_does_not_lose_the_others(write_pipeline, tmp_path, capfd) -> None:
+    """When one artifact fails the later ones are still made of the model; the exit status tells."""
+    (tmp_path / "taken").mkdir()
+    artifacts = [
+        {"processor": "pipcook-artifact-zip@0.0.2", "target": str(tmp_path / "gone" / "a.zip")},
+        {"processor": "pipcook-artifact-zip@0.0.2", "target": "b.zip"},
+    ]
+    model = f"""
+from pathlib import Path
+def train(runtime, options, context):
+    runtime.save_model(b"", "model")
+    Path({str(tmp_path / "gone")!r}).write_text("a file where a folder is wanted")
+"""
+    document = write_pipeline(artifact=artifacts, scripts={"model.py": model})
+    assert main(["train", str(document), "-o", str(tmp_path / "out")]) == 1
+    out, err = capfd.readouterr()
+    assert f"artifact: {tmp_path}/out/b.zip" in out
+    assert "FileExistsError" in err or "NotADirectoryError" in err
+    assert (tmp_path / "out" / "b.zip").is_file()
+
+
+def test_document_by_file_uri(write_pipeline, tmp_path) -> None:
+    """A document may be named by path or by file: URI, with one slash or three."""
+    document = write_pipeline()
+    assert main(["train", document.as_uri(), "-o", str(tmp_path / "a")]) == 0
+    assert main(["train", f"file:{document}", "-o", str(tmp_path / "b")]) == 0
+
+
+def test_password_of_a_document_is_not_kept(tmp_path, capfd) -> None:
+    """User and password in a document's address are used for asking, and appear nowhere."""
+    from http_server import serving
+
+    with serving() as server:
+        server.put("/p.json", b'{"specVersion": "2.0", "datasource": "a.py", "model": "b.py"}')
+        address = f"http://user:sesame@{server.address}/p.json"
+        assert main(["train", address, "-o", str(tmp_path / "out")]) == 1
+        assert server.authorizations["/p.json"] is not None
+    out, err = capfd.readouterr()
+    assert "a.py" in err
+    assert "sesame" not in out + err
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"sesame" in path.read_bytes()]
+
+
+def test_reader_that_has_seen_enough_is_no_error(write_pipeline) -> None:
+    """Output into a closed pipe ends the command quietly."""
+    document = write_pipeline(custom=1)
+    command = f"{sys.executable} -m pipcook_provider.cli lint {document} {document} | true"
+    told = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert told.stderr == ""

@@ -95,7 +95,7 @@ def test_trigger_form_has_typed_fields(write_pipeline) -> None:
         "name": "string",
         "size": "array",
         "seed": ["null", "string", "number", "boolean"],
-        "optimizer.rate": "integer",
+        "optimizer.rate": "number",
     }
     assert dag.params.dump()["epochs"] == 3
     assert dag.params.get_param("epochs").description
@@ -132,6 +132,49 @@ def test_broken_document_harms_no_other(write_pipeline) -> None:
     assert serialized(dags["good"])["dag"]["dag_id"] == "good"
     with pytest.raises(SerializationError, match=r'broken.json:1:1: \$: .*"model"'):
         serialized(dags["broken"])
+
+
+def test_odd_files_harm_no_document(write_pipeline) -> None:
+    """Links to nowhere, pipes, folders called x.json and names too long for a dag_id leave the others as they are."""
+    folder = write_pipeline(name="good.json").parent
+    (folder / "nowhere.json").symlink_to(folder / "gone.json")
+    (folder / "itself.json").symlink_to(folder / "itself.json")
+    (folder / "folder.json").mkdir()
+    (folder / "latin.json").write_bytes(b'{"name": "\xe9"}')
+    os.mkfifo(folder / "pipe.json")
+    deep = folder / ("x" * 200) / ("y" * 200)
+    deep.mkdir(parents=True)
+    (deep / "z.json").write_text((folder / "good.json").read_text(encoding="utf-8"), encoding="utf-8")
+    dags = load_pipelines(folder)
+    assert len(dags) == 2
+    assert serialized(dags.pop("good"))
+    ((dag_id, broken),) = dags.items()
+    assert len(dag_id) <= 250
+    with pytest.raises(SerializationError, match="250"):
+        serialized(broken)
+
+
+@pytest.mark.parametrize(
+    "airflow",
+    [
+        {"schedule": "61 * * * *"},
+        {"schedule": "a b c d e"},
+        {"retry_delay": 1e300},
+        {"execution_timeout": 1e14},
+        {"start_date": "0001-01-01T00:00:00+14:00"},
+        {"max_active_runs": 10**20},
+        {"schedule": "@continuous", "max_active_runs": 3},
+        {"tags": ["\ud800"]},
+    ],
+)
+def test_what_airflow_cannot_take_harms_no_other(write_pipeline, airflow: dict) -> None:
+    """Options that Airflow itself would choke on are errors of their document alone."""
+    folder = write_pipeline(name="good.json").parent
+    write_pipeline(name="bad.json", options={"airflow": airflow})
+    dags = load_pipelines(folder)
+    assert serialized(dags["good"])
+    with pytest.raises(SerializationError, match=r"bad\.json"):
+        serialized(dags["bad"])
 
 
 def test_two_documents_with_one_dag_id_are_both_named(write_pipeline) -> None:

@@ -7,8 +7,17 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from helpers import prepared
 
-from pipcook_provider.errors import ArtifactError, FetchError, LaunchError, ScriptError, WorkspaceError
+from pipcook_provider.errors import (
+    ArtifactError,
+    FetchError,
+    LaunchError,
+    ParameterError,
+    ScriptError,
+    StageError,
+    WorkspaceError,
+)
 from pipcook_provider.plan import plan
 from pipcook_provider.spec import load_pipeline_spec
 from pipcook_provider.store.workspace import Workspace
@@ -27,10 +36,11 @@ def test_plan_names_stages_by_their_place(write_pipeline) -> None:
 def test_run_leaves_the_workspace_of_the_specification(runner, write_pipeline, tmp_path) -> None:
     """A run's folder is laid out as documented, and the zip holds the model's files without a top folder."""
     spec = load_pipeline_spec(write_pipeline(options={"train": {"epochs": 1}, "airflow": {"owner": "web"}}, custom=1))
-    workspace = runner.prepare(spec, tmp_path / "run")
+    workspace = prepared(runner, spec, tmp_path / "run")
     results = [runner.run(workspace, stage.task_id) for stage in plan(spec)]
     names = {path.name for path in workspace.root.iterdir()}
-    assert names == {"pipeline-config.json", "cache", "data", "model", "scripts", "model.zip"}
+    shown = {name for name in names if not name.startswith(".")}
+    assert shown == {"pipeline-config.json", "cache", "data", "model", "scripts", "model.zip"}
     scripts = {path.name for path in workspace.scripts.iterdir()}
     assert scripts == {"0-datasource.py", "1-dataflow.py", "2-model.py"}
     assert (workspace.model / "model.txt").read_text(encoding="utf-8") == "90.0"
@@ -57,7 +67,7 @@ def test_parameters_of_the_model_are_train_overlaid_by_the_query(runner, heard, 
             options={"train": {"epochs": 1, "gpu": False}},
         )
     )
-    workspace = runner.prepare(spec, tmp_path / "run")
+    workspace = prepared(runner, spec, tmp_path / "run")
     for task_id in ("datasource", "dataflow_1", "model"):
         runner.run(workspace, task_id)
     assert 'datasource {"size": ["1", "2"]}' in heard.lines
@@ -68,17 +78,80 @@ def test_trigger_parameters_replace_the_documents(runner, write_pipeline, tmp_pa
     """Values from the trigger form stand in pipeline-config.json; the document itself is untouched."""
     document = write_pipeline(options={"train": {"epochs": 1, "optimizer": {"rate": 0.1}}})
     before = document.read_bytes()
-    workspace = runner.prepare(load_pipeline_spec(document), tmp_path / "run", {"epochs": 7, "optimizer.rate": 0.5})
+    workspace = prepared(runner, document, tmp_path / "run", {"epochs": 7, "optimizer.rate": 0.5})
     config = json.loads(workspace.config.read_text(encoding="utf-8"))
     assert config["options"]["train"] == {"epochs": 7, "optimizer": {"rate": 0.5}}
     assert document.read_bytes() == before
+
+
+def test_values_that_are_no_number_leave_as_none(runner, write_pipeline, tmp_path) -> None:
+    """A training that diverged is not lost for a metric that JSON cannot hold."""
+    model = """
+def train(runtime, options, context):
+    runtime.log_metric("loss", float("nan"))
+    runtime.log_metric("accuracy", 0.5)
+    runtime.save_model(b"", "model")
+"""
+    workspace = prepared(runner, write_pipeline(scripts={"model.py": model}), tmp_path / "run")
+    results = [runner.run(workspace, task_id) for task_id in ("datasource", "dataflow_1", "model")]
+    assert results[-1].metrics == {"loss": None, "accuracy": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("train", "given", "expected"),
+    [
+        ({"epochs": 1}, {"epochz": 2}, r"found 'epochz'\. Did you mean 'epochs'\? It has epochs\."),
+        (None, {"epochs": 2}, r"found 'epochs'\. It has none"),
+        ({"optimizer": {"rate": 1}}, {"optimizer": 2}, r"It has optimizer\.rate"),
+    ],
+)
+def test_unknown_trigger_parameter_is_refused(runner, write_pipeline, tmp_path, train, given, expected) -> None:
+    """A misspelt parameter of a trigger fails the run instead of being ignored."""
+    document = write_pipeline(options={"train": train})
+    with pytest.raises(ParameterError, match=expected):
+        prepared(runner, document, tmp_path / "run", given)
+
+
+def test_trigger_parameters_find_keys_with_dots(runner, write_pipeline, tmp_path) -> None:
+    """A key that holds a dot is that key, not a nested object."""
+    document = write_pipeline(options={"train": {"a.b": 1, "c": {"d": 2}}})
+    workspace = prepared(runner, document, tmp_path / "run", {"a.b": 3, "c.d": 4})
+    config = json.loads(workspace.config.read_text(encoding="utf-8"))
+    assert config["options"]["train"] == {"a.b": 3, "c": {"d": 4}}
+
+
+def test_failed_preparation_leaves_the_earlier_run(runner, write_pipeline, tmp_path) -> None:
+    """Preparing a folder again for a document that cannot run loses nothing of the run that is there."""
+    spec = load_pipeline_spec(write_pipeline())
+    workspace = prepared(runner, spec, tmp_path / "run")
+    for stage in plan(spec):
+        runner.run(workspace, stage.task_id)
+    with pytest.raises(ScriptError):
+        prepared(runner, write_pipeline(scripts={"model.py": "def ("}), tmp_path / "run")
+    assert (workspace.model / "model.txt").is_file()
+    assert runner.run(workspace, "dataflow_1").value == {"samples": {"train": 10}}
+
+
+def test_stage_that_the_run_does_not_have_is_named(runner, write_pipeline, tmp_path) -> None:
+    """A task of a stage that the run was not prepared with says which stages there are."""
+    workspace = prepared(runner, write_pipeline(), tmp_path / "run")
+    with pytest.raises(StageError, match=r"found 'dataflow_9'\. It has datasource, dataflow_1, model, artifact_1"):
+        runner.run(workspace, "dataflow_9")
+
+
+def test_model_keeps_no_path_of_the_machine(runner, write_pipeline, tmp_path) -> None:
+    """model/pipeline.json travels with the model: it does not tell where the document lay."""
+    workspace = prepared(runner, write_pipeline(), tmp_path / "run")
+    for task_id in ("datasource", "dataflow_1", "model"):
+        runner.run(workspace, task_id)
+    assert str(tmp_path) not in (workspace.model / "pipeline.json").read_text(encoding="utf-8")
 
 
 def test_editing_the_document_changes_nothing_in_a_prepared_run(runner, write_pipeline, tmp_path) -> None:
     """After prepare, stages read the workspace alone: document and scripts may change or vanish."""
     document = write_pipeline(scripts={"datasource.py": "import helper\n" + _DATASOURCE_WITH_HELPER})
     (document.parent / "helper.py").write_text("SAMPLES = 3\n", encoding="utf-8")
-    workspace = runner.prepare(load_pipeline_spec(document), tmp_path / "run")
+    workspace = prepared(runner, document, tmp_path / "run")
     for path in document.parent.iterdir():
         path.unlink()
     assert runner.run(workspace, "datasource").value == {"samples": {"train": 3}}
@@ -93,7 +166,7 @@ def datasource(options, context):
 
 def test_moved_workspace_still_runs(runner, write_pipeline, tmp_path) -> None:
     """All paths inside a workspace are relative to it."""
-    workspace = runner.prepare(load_pipeline_spec(write_pipeline()), tmp_path / "run")
+    workspace = prepared(runner, write_pipeline(), tmp_path / "run")
     runner.run(workspace, "datasource")
     moved = workspace.root.rename(tmp_path / "elsewhere")
     assert runner.run(Workspace.open(moved), "dataflow_1").value == {"samples": {"train": 10}}
@@ -101,8 +174,8 @@ def test_moved_workspace_still_runs(runner, write_pipeline, tmp_path) -> None:
 
 def test_workspace_config_runs_again(runner, write_pipeline, tmp_path) -> None:
     """A run's pipeline-config.json is a document that reproduces the run, relative scripts included."""
-    first = runner.prepare(load_pipeline_spec(write_pipeline()), tmp_path / "run")
-    second = runner.prepare(load_pipeline_spec(first.config), tmp_path / "again")
+    first = prepared(runner, write_pipeline(), tmp_path / "run")
+    second = prepared(runner, first.config, tmp_path / "again")
     assert runner.run(second, "datasource").value == {"samples": {"train": 10}}
 
 
@@ -133,7 +206,7 @@ def test_prepare_fails_before_anything_is_trained(runner, write_pipeline, tmp_pa
     document = write_pipeline(**changes)
     (document.parent / "broken.py").write_text("def (", encoding="utf-8")
     with pytest.raises(error, match=expected):
-        runner.prepare(load_pipeline_spec(document), tmp_path / "run")
+        prepared(runner, document, tmp_path / "run")
 
 
 def test_folder_with_other_files_is_not_used(runner, write_pipeline, tmp_path) -> None:
@@ -141,14 +214,14 @@ def test_folder_with_other_files_is_not_used(runner, write_pipeline, tmp_path) -
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.txt").write_text("years of work", encoding="utf-8")
     with pytest.raises(WorkspaceError, match=r"expected .* to be empty"):
-        runner.prepare(load_pipeline_spec(write_pipeline()), tmp_path / "run")
+        prepared(runner, write_pipeline(), tmp_path / "run")
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.txt"]
 
 
 def test_model_script_that_saves_nothing_fails(runner, write_pipeline, tmp_path) -> None:
     """A training that leaves no model is no success."""
     spec = load_pipeline_spec(write_pipeline(scripts={"model.py": "def train(runtime, options, context):\n    pass\n"}))
-    workspace = runner.prepare(spec, tmp_path / "run")
+    workspace = prepared(runner, spec, tmp_path / "run")
     runner.run(workspace, "datasource")
     runner.run(workspace, "dataflow_1")
     with pytest.raises(ScriptError, match=r"expected the model script to save its model in model/, found nothing"):
@@ -180,7 +253,7 @@ def datasource(options, context):
             options={"framework": str(framework), "train": {"epochs": 1}, "airflow": {"owner": "web"}},
         )
     )
-    workspace = runner.prepare(spec, tmp_path / "run")
+    workspace = prepared(runner, spec, tmp_path / "run")
     runner.run(workspace, "datasource")
     line = next(line for line in heard.lines if line.startswith("hidden"))
     assert line.startswith("hidden [] options {'framework': ")

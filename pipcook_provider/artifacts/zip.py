@@ -31,6 +31,12 @@ class ZipArtifact:
         path = Path(target)
         if path.is_dir():
             raise ArtifactError(f"pipcook-artifact-zip: target {target!r} is a folder; name a file in it.")
+        taken = [Path(name).absolute() for name in ("model", "cache", "data", "scripts", "pipeline-config.json")]
+        if any(path.absolute() == place or place in path.absolute().parents for place in taken):
+            raise ArtifactError(
+                f"pipcook-artifact-zip: target {target!r} lies in a place of the run's folder that has another purpose. "
+                'Choose another one, such as "model.zip".'
+            )
         nearest = next(parent for parent in path.absolute().parents if parent.exists())
         if not os.access(nearest, os.W_OK):
             raise ArtifactError(

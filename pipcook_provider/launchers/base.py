@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import quote
 
 from pipcook_provider.errors import LaunchError, ScriptError, StageCrashed, StageError, StageKilled
 from pipcook_provider.runtime.messages import Closed, Failure, Message, Opened, Result
@@ -21,7 +22,8 @@ class Launch:
     :param isolated: whether the child runs beside a framework and must not see the worker's packages.
     :param environment: variables that the document declares, beside the allow-listed ones.
     :param subject: what runs, as errors name it: ``model script https://.../model.py``.
-    :param script_uris: where the workspace's scripts came from, by their path in the workspace.
+    :param script_uris: where the workspace's scripts came from, by their path in the workspace; what lies in a folder
+        that is named here came from below its URI. Neither ends in a slash.
     """
 
     workspace: Path
@@ -122,10 +124,17 @@ def _how_it_ended(exit_code: int) -> str:
 _OWN_ERRORS = frozenset({"ArtifactError", "DatasetError", "FetchError", "IntegrityError", "ScriptError"})
 
 
+def _origin(file: str, uris: Mapping[str, str]) -> str | None:
+    if file in uris:
+        return uris[file]
+    inside = ((uri, file.removeprefix(f"{folder}/")) for folder, uri in uris.items() if file.startswith(f"{folder}/"))
+    return next((f"{uri}/{quote(rest)}" for uri, rest in inside), None)
+
+
 def _script_error(launch: Launch, failure: Failure) -> ScriptError:
     lines = [f"{launch.subject} failed"]
     if failure.file is not None:
-        uri = launch.script_uris.get(failure.file)
+        uri = _origin(failure.file, launch.script_uris)
         copy = f" (in the run: {failure.file})" if uri else ""
         lines[0] += f" at {uri or failure.file}, line {failure.line}{copy}"
     lines[0] += ":"

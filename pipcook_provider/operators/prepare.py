@@ -28,12 +28,12 @@ class PipcookPrepareOperator(PipcookOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Prepare the run with the trigger form's values in the place of the document's ``options.train``."""
         from pipcook_provider.spec import load_pipeline_spec
-        from pipcook_provider.store.workspace import run_folder
+        from pipcook_provider.store.workspace import Workspace, run_folder
 
         run = context["dag_run"]
         with self._stage_runner() as runner:
             spec = load_pipeline_spec(Path(self.document))
-            root = run_folder(runner.settings.workspace_root, run.dag_id, run.run_id)
-            workspace = runner.prepare(spec, root, context["params"])
+            workspace = Workspace.create(run_folder(runner.settings.workspace_root, run.dag_id, run.run_id))
+            runner.prepare(spec, workspace, context["params"])
             self.log.info("workspace %s", workspace.root)
             return {"workspace": str(workspace.root), "host": socket.gethostname()}

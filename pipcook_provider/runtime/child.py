@@ -4,6 +4,9 @@
 isolated and without ``site``: this file then decides what can be imported. See :mod:`pipcook_provider.runtime.messages`
 for what is said on stdout. With ``lifeline`` the launcher holds the other end of the child's stdin: when that closes,
 the launcher is gone, however it went, and the child's process group goes too.
+
+Processes that a script spawns with ``multiprocessing`` import this file as ``__mp_main__``, which opens to them what the
+script can import, and the script itself.
 """
 
 from __future__ import annotations
@@ -15,8 +18,9 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -52,14 +56,22 @@ class WorkerPackages:
 def main(arguments: Sequence[str]) -> int:
     """Run the stage that the context document describes; return the process's exit status."""
     descriptor = _take_over_streams(lifeline="lifeline" in arguments[2:])
-    worker_packages = json.loads(os.environ.pop(WORKER_PACKAGES_VARIABLE, "{}"))
-    finder = WorkerPackages({**worker_packages, "pipcook_provider": str(_PACKAGE_FOLDER)})
-    sys.meta_path.append(finder)
+    _show_packages()
 
     from pipcook_provider.errors import ProtocolError
     from pipcook_provider.runtime.context import StageContext
-    from pipcook_provider.runtime.messages import PROTOCOL, TOKEN_VARIABLE, Closed, MessageWriter, Opened
+    from pipcook_provider.runtime.loading import MODULES_VARIABLE
+    from pipcook_provider.runtime.messages import (
+        PROTOCOL,
+        TOKEN_VARIABLE,
+        ChannelLost,
+        Closed,
+        MessageWriter,
+        Opened,
+        tell,
+    )
 
+    os.environ[MODULES_VARIABLE] = "{}"
     root = Path(arguments[0])
     writer = MessageWriter(descriptor, os.environ.pop(TOKEN_VARIABLE))
     try:
@@ -68,28 +80,76 @@ def main(arguments: Sequence[str]) -> int:
         print(exc, file=sys.stderr)
         return 2
     writer.send(Opened(protocol=PROTOCOL, python=sys.version.split()[0], pid=os.getpid()))
-    succeeded = _run(root, context, writer)
-    writer.send(Closed())
+    try:
+        succeeded = _run(root, context, writer)
+        writer.send(Closed())
+    except ChannelLost as exc:
+        tell(str(exc))
+        return 1
     return 0 if succeeded else 1
+
+
+def open_spawned() -> None:
+    """Let a process that the script spawned import what the script can, and the script by its name."""
+    _show_packages()
+
+    from pipcook_provider.runtime.loading import LoadedModules
+
+    sys.meta_path.append(LoadedModules())
+
+
+def _show_packages() -> None:
+    worker_packages = json.loads(os.environ.get(WORKER_PACKAGES_VARIABLE, "{}"))
+    sys.meta_path.append(WorkerPackages({**worker_packages, "pipcook_provider": str(_PACKAGE_FOLDER)}))
 
 
 def _run(root: Path, context: StageContext, writer: MessageWriter) -> bool:
     from pipcook_provider.runtime.loading import describe_failure, initialize_framework
-    from pipcook_provider.runtime.messages import Result
+    from pipcook_provider.runtime.messages import ChannelLost, Failure, Result, tell
     from pipcook_provider.runtime.roles import run_role
 
+    outcome: Result | Failure
     try:
         _open_imports(root, context)
         if context.framework:
             initialize_framework(Path(context.framework), context.options)
-        result = run_role(root, context, writer)
-        writer.send(Result(result))
+        outcome = Result(run_role(root, context, writer))
     except BaseException as exc:
-        writer.send(describe_failure(exc, root))
-        return False
-    finally:
-        sys.stdout.flush()
-    return True
+        if writer.forked:
+            _leave_forked(exc, root)
+        outcome = describe_failure(exc, root)
+    _flush()
+    try:
+        writer.send(outcome)
+    except ChannelLost:
+        if isinstance(outcome, Failure):
+            tell(outcome.summary)
+        raise
+    return isinstance(outcome, Result)
+
+
+def _leave_forked(exc: BaseException, root: Path) -> NoReturn:
+    """End a process that the script forked: it must not end as the stage that it is a copy of."""
+    from pipcook_provider.runtime.loading import describe_failure
+    from pipcook_provider.runtime.messages import tell
+    from pipcook_provider.runtime.roles import Forked
+
+    _flush()
+    status = 1
+    if isinstance(exc, Forked):
+        status = 0
+    elif isinstance(exc, SystemExit) and isinstance(exc.code, int | None):
+        status = (exc.code or 0) & 0xFF
+    else:
+        tell(describe_failure(exc, root).summary)
+    os._exit(status)
+
+
+def _flush() -> None:
+    """Write out what was printed; scripts may have closed or replaced the streams."""
+    for name in ("stdout", "stderr"):
+        with suppress(Exception):
+            getattr(sys, name).flush()
 
 
 def _take_over_streams(*, lifeline: bool) -> int:
@@ -120,3 +180,5 @@ def _open_imports(root: Path, context: StageContext) -> None:
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))
+elif __name__ == "__mp_main__":
+    open_spawned()

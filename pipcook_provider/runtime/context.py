@@ -61,9 +61,9 @@ class StageContext:
     input: str | None = None
     output: str | None = None
 
-    def write(self, path: Path) -> None:
-        """Write the document."""
-        path.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    def to_json(self) -> dict[str, Any]:
+        """Return the document, ready to be written as JSON."""
+        return asdict(self)
 
     @classmethod
     def read(cls, path: Path) -> StageContext:

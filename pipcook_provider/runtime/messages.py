@@ -13,7 +13,7 @@ record of that kind below. A child sends ``opened`` first and ``closed`` last; `
 ``closed``. Values that do not fit travel in files of the workspace.
 
 The same stream serves a process, a container and a pod: all it needs is a stdout kept apart from stderr. No pickle
-crosses it.
+crosses it. Only the process that opened the stream writes to it: a copy that user code forks would break the sequence.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import json
 import os
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -108,6 +109,11 @@ class Failure:
     traceback: str
     retryable: bool
 
+    @property
+    def summary(self) -> str:
+        """The traceback, or, where there is none, what it would end with."""
+        return self.traceback.rstrip() or f"{self.type}: {self.message}"
+
 
 @dataclass(frozen=True, slots=True)
 class Closed:
@@ -123,8 +129,20 @@ _KINDS: dict[str, type[Message]] = {
 }
 
 
+class ChannelLost(Exception):  # noqa: N818 - nothing can be done about it but to say so
+    """The descriptor that messages go to was closed, or is another file by now."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The script closed the descriptor that its stage reports on, so its result is lost. Close only descriptors "
+            "that the script itself opened, not a whole range (os.closerange) of them."
+        )
+
+
 class MessageWriter:
     """The child's end: sends messages on a descriptor that user code does not know of.
+
+    Only the process that made it sends; in its forked copies sending does nothing but say so once on stderr.
 
     :param descriptor: where to write; owned by the writer.
     :param token: the launch's token.
@@ -132,16 +150,35 @@ class MessageWriter:
 
     def __init__(self, descriptor: int, token: str) -> None:
         self._descriptor = descriptor
+        self._file = _identity(descriptor)
         self._prefix = _MARK + token.encode("ascii") + b" "
         self._sequence = 0
         self._lock = threading.Lock()
+        self._process = os.getpid()
+        self._forked_told = False
+
+    @property
+    def forked(self) -> bool:
+        """Whether this process is a forked copy of the one that made the writer."""
+        return os.getpid() != self._process
 
     def send(self, message: Message) -> None:
         """Write one message; texts that are too long lose their middle.
 
+        :raises ChannelLost: user code closed the descriptor.
         :raises ValueError: a ``result`` is larger than a message may be, or holds what JSON cannot.
         """
+        if self.forked:
+            if not self._forked_told:
+                self._forked_told = True
+                tell(
+                    f"Process {os.getpid()}, which the script forked, reported {message.kind!r}: ignored here and from now "
+                    f"on, since only the stage's own process {self._process} can report."
+                )
+            return
         with self._lock:
+            if _identity(self._descriptor) != self._file:
+                raise ChannelLost
             record = {"kind": message.kind, "sequence": self._sequence, **asdict(message)}
             line = self._prefix + _dump(record)
             if len(line) > MAXIMUM_BYTES:
@@ -194,6 +231,12 @@ class MessageReader:
             raise ProtocolError(f"expected a complete {kind!r} message, found {sorted(record)}") from exc
 
 
+def tell(text: str) -> None:
+    """Write lines to stderr, whatever user code made of ``sys.stderr``."""
+    with suppress(OSError):
+        _write_all(2, f"{text}\n".encode(errors="backslashreplace"))
+
+
 def describe_figures(values: Mapping[str, Any]) -> str:
     """Return figures as a person reads them: ``epoch 3, loss 0.0532``."""
     shown = {name: f"{value:.4g}" if isinstance(value, float) else str(value) for name, value in values.items()}
@@ -218,6 +261,15 @@ def _shorten(value: Any, room: int = 1_200) -> Any:
     if isinstance(value, list | tuple):
         return [_shorten(entry, room // 8) for entry in value[:8]]
     return value
+
+
+def _identity(descriptor: int) -> tuple[int, int] | None:
+    """Return what tells an open file from all others; None for a closed descriptor."""
+    try:
+        status = os.fstat(descriptor)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

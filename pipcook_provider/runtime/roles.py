@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -15,6 +16,10 @@ from pipcook_provider.runtime.processors import load_processor
 
 if TYPE_CHECKING:
     from pipcook_provider.runtime.datasets import DatasetPool
+
+
+class Forked(BaseException):
+    """A process that the script forked has come out of the script's function: it is no stage, and has to leave."""
 
 
 class ModelRuntime:
@@ -30,12 +35,17 @@ class ModelRuntime:
         self._writer = writer
 
     def notify_progress(self, value: float, **extend_data: Any) -> None:
-        """Tell how far the training is, ``value`` from 0 to 1, with figures such as ``epoch=3`` beside."""
-        self._writer.send(Progress(min(max(float(value), 0.0), 1.0), _plain_mapping(extend_data)))
+        """Tell how far the training is, ``value`` from 0 to 1, with figures such as ``epoch=3`` beside.
+
+        Figures that JSON cannot hold are told as their text.
+        """
+        # In this order NaN becomes 0.
+        done = min(max(0.0, float(_item(value))), 1.0)
+        self._writer.send(Progress(done, {name: _plain(figure) for name, figure in extend_data.items()}))
 
     def log_metric(self, name: str, value: float, step: int | None = None) -> None:
         """Report a figure, for a ``step`` (an epoch, say) or, without one, for the run."""
-        self._writer.send(Metric(name, float(value), step))
+        self._writer.send(Metric(str(name), float(_item(value)), None if step is None else int(step)))
 
     def save_model(self, source: str | Path | bytes | BinaryIO, filename: str) -> Path:
         """Put a file, its bytes or a readable binary stream into the model's folder as ``filename``; return its path.
@@ -68,20 +78,25 @@ class ModelRuntime:
 def run_role(root: Path, context: StageContext, writer: MessageWriter) -> dict[str, Any]:
     """Run the stage and return its result: small figures and references.
 
+    :raises Forked: this process is a copy that the user's code forked and that went on as the stage.
     :raises Exception: whatever the user's code raises.
     """
-    return _ROLES[context.role](root, context, writer)
+    result = _ROLES[context.role](root, context, writer)
+    if writer.forked:
+        raise Forked
+    return result
 
 
-def _datasource(root: Path, context: StageContext, _writer: MessageWriter) -> dict[str, Any]:
+def _datasource(root: Path, context: StageContext, writer: MessageWriter) -> dict[str, Any]:
     function = _script_function(root, context)
-    return _write_dataset(root, context, function(context.parameters, _script_context(root, context)))
+    returned = function(context.parameters, _script_context(root, context))
+    return _write_dataset(root, context, _settle(returned, context, writer))
 
 
-def _dataflow(root: Path, context: StageContext, _writer: MessageWriter) -> dict[str, Any]:
+def _dataflow(root: Path, context: StageContext, writer: MessageWriter) -> dict[str, Any]:
     function = _script_function(root, context)
-    incoming = _read_dataset(root, context)
-    return _write_dataset(root, context, function(incoming, context.parameters, _script_context(root, context)))
+    returned = function(_read_dataset(root, context), context.parameters, _script_context(root, context))
+    return _write_dataset(root, context, _settle(returned, context, writer))
 
 
 def _model(root: Path, context: StageContext, writer: MessageWriter) -> dict[str, Any]:
@@ -89,7 +104,7 @@ def _model(root: Path, context: StageContext, writer: MessageWriter) -> dict[str
     script_context = _script_context(root, context)
     model_dir = script_context.workspace.model_dir
     runtime = ModelRuntime(_read_dataset(root, context), model_dir, writer)
-    _settle(function(runtime, context.parameters, script_context), context)
+    _settle(function(runtime, context.parameters, script_context), context, writer)
     files = [path for path in model_dir.rglob("*") if path.is_file()]
     if not files:
         raise ScriptError(
@@ -145,31 +160,34 @@ def _write_dataset(root: Path, context: StageContext, returned: Any) -> dict[str
     from pipcook_provider.runtime.arrow import write_pool
     from pipcook_provider.runtime.datasets import DatasetPool
 
-    returned = _settle(returned, context)
     if not isinstance(returned, DatasetPool):
         raise ScriptError(
             f"expected {context.role}() to return a DatasetPool, found {_describe(returned)}: the next stage would have "
             "no data. Return DatasetPool.from_samples(...), or what pool.transform(...) gives."
         )
+    sizes = {name: len(split) for name, split in returned.splits.items()}
+    if not any(sizes.values()):
+        found = ", ".join(f"{name} with 0 samples" for name in sizes) or "no split at all"
+        raise ScriptError(
+            f"expected {context.role}() to return a DatasetPool with samples, found {found}: the next stage would have no "
+            "data. Look at what the script reads, and at what it leaves out."
+        )
     assert context.output is not None
     directory = root / context.output
     directory.mkdir(parents=True, exist_ok=True)
     write_pool(returned, directory)
-    return {
-        "samples": {split: len(getattr(returned, split)) for split in _SPLITS if getattr(returned, split) is not None}
-    }
+    return {"samples": sizes}
 
 
-_SPLITS = ("train", "test", "valid", "predicted")
-
-
-def _settle(returned: Any, context: StageContext) -> Any:
-    """Wait for what an ``async def`` script function returns."""
+def _settle(returned: Any, context: StageContext, writer: MessageWriter) -> Any:
+    """Wait for what an ``async def`` script function returns; from here on only the stage's own process goes on."""
     if inspect.iscoroutine(returned):
         import asyncio
 
-        return asyncio.run(returned)
-    if inspect.isgenerator(returned):
+        returned = asyncio.run(returned)
+    if writer.forked:
+        raise Forked
+    if inspect.isgenerator(returned) or inspect.isasyncgen(returned):
         raise ScriptError(
             f"expected {context.role}'s function to run and return, found a generator: it holds a 'yield', so nothing of "
             "it has run. Return a value instead."
@@ -181,14 +199,19 @@ def _describe(value: Any) -> str:
     return "None (is a 'return' missing?)" if value is None else f"a {type(value).__name__}"
 
 
-def _plain_mapping(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return figures that JSON can carry: numpy's scalars become Python's, what is no figure becomes its text."""
-    return {
-        name: value if isinstance(value, str | int | float | bool | None) else _plain(value)
-        for name, value in values.items()
-    }
+def _item(value: Any) -> Any:
+    """Return the one number that an array of whatever library holds, and anything else as it is."""
+    with suppress(Exception):
+        return value.item()
+    return value
 
 
 def _plain(value: Any) -> Any:
-    item = getattr(value, "item", None)
-    return item() if callable(item) and getattr(value, "size", 1) == 1 else str(value)
+    """Return a figure that JSON can carry: numpy's scalars become Python's, what is no figure becomes its text."""
+    value = _item(value)
+    if isinstance(value, str | int | float | None):
+        return value
+    try:
+        return str(value)
+    except Exception:
+        return f"a {type(value).__name__}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final
 
 from pipcook_provider.spec.model import AirflowOptions
@@ -14,19 +15,27 @@ PRESETS: Final = (
     *("@once", "@continuous", "@hourly", "@daily", "@midnight"),
     *("@weekly", "@monthly", "@quarterly", "@yearly", "@annually"),
 )
+_CRON_FIELDS: Final = ("minute", "hour", "day of the month", "month", "day of the week", "second", "year")
+_FIRST_DATE: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_DATE: Final = datetime(2200, 1, 1, tzinfo=UTC)
+# Airflow asks a schedule for the runs before and after now: both must exist, at whatever time a document is read.
+_BEGUN: Final = datetime(2026, 1, 1)  # noqa: DTZ001 - Airflow too gives croniter the wall clock
+_LASTING: Final = datetime(2090, 1, 1)  # noqa: DTZ001
 _FIELDS: Final = frozenset(option.name for option in fields(AirflowOptions))
 
 
 def airflow_options(given: Mapping[str, Any]) -> AirflowOptions:
     """Make the record of an ``options.airflow`` that conforms to the schema; ``null`` is as good as absent.
 
-    :raises ValueError: the schedule or the start date cannot be used.
+    :raises ValueError: the schedule or the start date cannot be used, or what else is given does not go with them.
     """
     if not given:
         return _NONE
     values = {name: value for name, value in given.items() if value is not None and name in _FIELDS}
     if "schedule" in values:
         values["schedule"] = parse_schedule(values["schedule"])
+        if values["schedule"] == "@continuous":
+            check_continuous(values.setdefault("max_active_runs", 1))
     if "start_date" in values:
         values["start_date"] = parse_start_date(values["start_date"])
     if "tags" in values:
@@ -44,7 +53,7 @@ _NONE: Final = AirflowOptions()
 def parse_start_date(text: str) -> datetime:
     """Read a date, or a date and time, in ISO 8601; UTC where no offset is given.
 
-    :raises ValueError: it is none, or no day of the calendar.
+    :raises ValueError: it is none, no day of the calendar, or not between 1970 and 2200.
     """
     try:
         moment = datetime.fromisoformat(text.strip())
@@ -54,13 +63,19 @@ def parse_start_date(text: str) -> datetime:
             f'Expected a date such as "2026-01-01" or "2026-01-01T08:00:00+08:00", found "{text}"{reason}. '
             "Write year, month and day in this order."
         ) from exc
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if not _FIRST_DATE <= moment <= _LAST_DATE:
+        raise ValueError(
+            f'Expected a date between 1970-01-01 and 2200-01-01 (UTC), found "{text}", which Airflow cannot reckon '
+            "with. Correct the year."
+        )
+    return moment
 
 
 def parse_schedule(text: str) -> str:
-    """Check the form of a schedule, without the cost of a cron parser.
+    """Check a schedule: a preset, or a cron expression as Airflow's timetables read it.
 
-    :raises ValueError: it is neither a preset nor five to seven fields.
+    :raises ValueError: it is neither, or Airflow could not tell the runs before and after a moment from it.
     """
     schedule = text.strip()
     if schedule.startswith("@"):
@@ -74,4 +89,46 @@ def parse_schedule(text: str) -> str:
             f'Expected a cron expression of five fields such as "0 3 * * *", or a preset such as "@daily", found '
             f'"{text}". Write null to run on demand only.'
         )
+    elif reason := _cron_flaw(schedule):
+        raise ValueError(f'Expected a cron expression such as "0 3 * * *", found "{text}", {reason}')
     return schedule
+
+
+def check_continuous(max_active_runs: float) -> None:
+    """Check what goes with the schedule ``@continuous``.
+
+    :raises ValueError: more than one run is to be under way at once.
+    """
+    if max_active_runs != 1:
+        raise ValueError(
+            f'Expected 1 with the schedule "@continuous", which begins a run when the one before has ended, found '
+            f"{max_active_runs}. Write 1, or leave it out."
+        )
+
+
+@lru_cache(maxsize=4096)
+def _cron_flaw(expression: str) -> str | None:
+    """Return what is wrong with a cron expression and what to do, or ``None``.
+
+    croniter decides, as in ``airflow/timetables/_cron.py``; it is Airflow's dependency, and loaded there anyway.
+    """
+    from croniter import CroniterBadDateError, croniter  # type: ignore[import-untyped]
+
+    fields = expression.split()
+    try:
+        croniter(expression, _BEGUN).get_prev()
+        croniter(expression, _LASTING).get_next()
+    except CroniterBadDateError:
+        if len(fields) == 7 and fields[6] != "*":
+            return 'which fires in some years only: Airflow needs a run before and a run after. Write "*" for the year.'
+        return "which never fires. Name a day that the calendar has."
+    except ValueError as exc:
+        for index, field in enumerate(fields):
+            alone = ["*"] * len(fields)
+            alone[index] = field
+            try:
+                croniter(" ".join(alone))
+            except ValueError:
+                return f'whose {_CRON_FIELDS[index]}, "{field}", means nothing. Correct it.'
+        return f"which cannot be read ({exc}). Correct it."
+    return None

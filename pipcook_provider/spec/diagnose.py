@@ -12,7 +12,9 @@ from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from pipcook_provider.errors import Problem
-from pipcook_provider.spec.airflow import parse_schedule, parse_start_date
+from pipcook_provider.spec.airflow import check_continuous, parse_schedule, parse_start_date
+from pipcook_provider.spec.credentials import masked, refuse_credentials
+from pipcook_provider.spec.framework import check_framework
 from pipcook_provider.spec.keys import misspelt
 from pipcook_provider.spec.names import did_you_mean, nearest
 from pipcook_provider.spec.places import Path, Places, json_path, line_column
@@ -57,17 +59,20 @@ def diagnose(text: str, document: Any, origin: str) -> tuple[Problem, ...]:
 
 
 def located(text: str, flaws: set[Flaw]) -> tuple[Problem, ...]:
-    """Give flaws their places, and order them by these."""
+    """Give flaws their places, and order them by these; no user or password in an address is shown."""
     text = text.removeprefix("\ufeff")
     places = Places.of(text).by_path
     found = sorted((places[flaw.path][flaw.at_key], flaw) for flaw in flaws)
-    return tuple(Problem(flaw.message, json_path(flaw.path), *line_column(text, offset)) for offset, flaw in found)
+    return tuple(
+        Problem(masked(flaw.message), masked(json_path(flaw.path)), *line_column(text, offset))
+        for offset, flaw in found
+    )
 
 
 def shown(value: Any, limit: int = 60) -> str:
     """Write a JSON value for a message, shortened."""
     try:
-        text = json.dumps(value, ensure_ascii=False)
+        text = masked(json.dumps(value, ensure_ascii=False))
     except RecursionError:
         return "..."
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
@@ -88,6 +93,8 @@ def _flaws(document: Any, origin: str) -> Iterator[Flaw]:
         yield from _departures(document)
         yield from _unusable_scripts(document, origin)
         yield from _unusable_options(document)
+        yield from _refusal(("origin",), document.get("origin"), refuse_credentials)
+        yield from _refusal((), origin, refuse_credentials)
 
 
 def _misspelt_keys(document: Mapping[str, Any]) -> Iterator[Flaw]:
@@ -104,7 +111,8 @@ def _departures(document: Mapping[str, Any]) -> Iterator[Flaw]:
 
     for error in Draft202012Validator(schema()).iter_errors(document):
         departure = Departure(tuple(error.absolute_path), error.instance, error.validator_value)
-        yield from _TRANSLATORS[str(error.validator)](departure)
+        keyword = "propertyNames" if "propertyNames" in error.absolute_schema_path else str(error.validator)
+        yield from _TRANSLATORS[keyword](departure)
 
 
 def _unusable_scripts(document: Mapping[str, Any], origin: str) -> Iterator[Flaw]:
@@ -120,10 +128,22 @@ def _unusable_scripts(document: Mapping[str, Any], origin: str) -> Iterator[Flaw
 
 def _unusable_options(document: Mapping[str, Any]) -> Iterator[Flaw]:
     options = document.get("options")
-    airflow = options.get("airflow") if isinstance(options, dict) else None
+    if not isinstance(options, dict):
+        return
+    yield from _refusal(("options", "framework"), options.get("framework"), check_framework)
+    airflow = options.get("airflow")
     if isinstance(airflow, dict):
         yield from _refusal(("options", "airflow", "schedule"), airflow.get("schedule"), parse_schedule)
         yield from _refusal(("options", "airflow", "start_date"), airflow.get("start_date"), parse_start_date)
+        path = ("options", "airflow", "max_active_runs")
+        runs = airflow.get("max_active_runs")
+        schedule = airflow.get("schedule")
+        continuous = isinstance(schedule, str) and schedule.strip() == "@continuous"
+        if continuous and runs is not None and compile_schema(at(path))(runs):
+            try:
+                check_continuous(runs)
+            except ValueError as exc:
+                yield Flaw(path, str(exc))
 
 
 def _refusal(path: Path, value: Any, reader: Callable[[str], object]) -> Iterator[Flaw]:
@@ -191,7 +211,28 @@ def _too_small(it: Departure) -> Iterator[Flaw]:
     part = at(it.path)
     bound = "above" if "exclusiveMinimum" in part else "of at least"
     kind = _KINDS[part["type"][0]]
-    yield Flaw(it.path, f"Expected {kind} {bound} {it.operand}, found {it.value}. Correct it{_or_null(it.path)}.")
+    yield Flaw(
+        it.path, f"Expected {kind} {bound} {it.operand}, found {shown(it.value)}. Correct it{_or_null(it.path)}."
+    )
+
+
+def _too_large(it: Departure) -> Iterator[Flaw]:
+    kind = _KINDS[at(it.path)["type"][0]]
+    found = shown(it.value)
+    yield Flaw(it.path, f"Expected {kind} of at most {it.operand}, found {found}. Correct it{_or_null(it.path)}.")
+
+
+def _unfit_text(it: Departure) -> Iterator[Flaw]:
+    yield Flaw(it.path, _unfit(at(it.path), it.value))
+
+
+def _unfit_name(it: Departure) -> Iterator[Flaw]:
+    yield Flaw((*it.path, it.value), _unfit(at(it.path)["propertyNames"], it.value), at_key=True)
+
+
+def _unfit(part: Schema, value: str) -> str:
+    what = part["description"].rstrip(".")
+    return f"Expected the {what[0].lower()}{what[1:]}, such as {_example(part)}, found {shown(value)}. Correct it."
 
 
 _TWICE: Final = 'Expected either "{}" or "{}", found both, which are spellings of one key. Remove one of them.'
@@ -204,7 +245,10 @@ _TRANSLATORS: Final[Mapping[str, Callable[[Departure], Iterator[Flaw]]]] = {
     "not": _two_artifacts,
     "minLength": _too_short,
     "maxLength": _too_long,
+    "pattern": _unfit_text,
+    "propertyNames": _unfit_name,
     "minimum": _too_small,
+    "maximum": _too_large,
     "exclusiveMinimum": _too_small,
 }
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
+from urllib.parse import unquote
 
 from pipcook_provider.errors import Problem
+from pipcook_provider.spec.credentials import masked
 from pipcook_provider.spec.diagnose import Flaw, located
 from pipcook_provider.spec.keys import unknown_keys
 from pipcook_provider.spec.model import PipelineSpec
@@ -13,6 +16,8 @@ from pipcook_provider.spec.names import did_you_mean, slip
 from pipcook_provider.spec.parse import parse_pipeline
 from pipcook_provider.spec.places import Path, Places, json_path, line_column
 from pipcook_provider.spec.schema import known_keys
+
+_CREDENTIALS: Final = re.compile(r"https?://[^/?#\s]*@", re.IGNORECASE)
 
 
 def lint_pipeline(text: str, origin: str) -> tuple[Problem, ...]:
@@ -24,6 +29,7 @@ def lint_pipeline(text: str, origin: str) -> tuple[Problem, ...]:
     """
     spec = parse_pipeline(text, origin)
     flaws = {*_unknown(spec.document), *_near_misses(spec), *_overruled(spec), *_pointless(spec)}
+    flaws |= set(_credentials((), spec.document))
     problems = (*located(text, flaws), *_repeated(text.removeprefix("\ufeff")))
     return tuple(sorted(problems, key=lambda problem: (problem.line, problem.column)))
 
@@ -62,10 +68,28 @@ def _pointless(spec: PipelineSpec) -> Iterator[Flaw]:
         yield Flaw(
             ("options", "airflow", "catchup"), 'There is nothing to catch up with: "start_date" is missing. Add it.'
         )
-    if airflow.image is not None and airflow.runner == "process":
+    if airflow.runner == "docker":
+        yield Flaw(
+            ("options", "airflow", "runner"),
+            'There is no runner "docker" yet: this version runs stages in processes only, and refuses to run this '
+            'pipeline. Remove it, or write "process".',
+        )
+    if airflow.image is not None:
         yield Flaw(
             ("options", "airflow", "image"),
-            'The image is not used: the runner is "process". Set it to "docker", or remove the image.',
+            "The image is not used: this version runs stages in processes only. Remove it.",
+        )
+
+
+def _credentials(path: Path, value: Any) -> Iterator[Flaw]:
+    if isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _credentials((*path, key), inner)
+    elif isinstance(value, str) and _CREDENTIALS.search(unquote(value)):
+        yield Flaw(
+            path,
+            "An address in here holds a user or password, which is written into the run's files, the model's folder "
+            "and the zip. Keep it out of the document, such as in an environment variable of the workers.",
         )
 
 
@@ -73,8 +97,8 @@ def _repeated(text: str) -> Iterator[Problem]:
     for path, first, second in Places.of(text).repeated:
         line, column = line_column(text, first)
         yield Problem(
-            f'The key "{path[-1]}" stands here again (first in line {line}, column {column}): only the last one '
+            f'The key "{masked(str(path[-1]))}" stands here again (first in line {line}, column {column}): only the last one '
             "counts. Remove the others.",
-            json_path(path),
+            masked(json_path(path)),
             *line_column(text, second),
         )

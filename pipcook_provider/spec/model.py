@@ -19,8 +19,8 @@ class ScriptSpec:
 
     :param uri: absolute ``http``, ``https`` or ``file`` URI, without query and fragment.
     :param parameters: the query, decoded; keys sorted.
-    :param reference: the same URI with the query and the ``#sha256=`` fragment it was written with: what a download
-        needs (signed addresses, stated digests).
+    :param reference: the same URI with the ``#sha256=`` fragment and, unless it is a file, the query it was written
+        with: what a download needs (stated digests, signed addresses). A valid URI: whatever needs it is escaped.
     """
 
     uri: str
@@ -69,7 +69,7 @@ class AirflowOptions:
     :param pool: Airflow pool of the tasks.
     :param queue: queue of the workers.
     :param priority_weight: weight of the tasks when a pool is full.
-    :param max_active_runs: how many runs may be under way at once.
+    :param max_active_runs: how many runs may be under way at once; 1 with the schedule ``@continuous``.
     :param execution_timeout: seconds after which a task is stopped and failed.
     :param description: what the list of DAGs says about the pipeline.
     :param runner: where stages run; ``None``: as the settings say.

@@ -13,6 +13,8 @@ from typing import Any, Final
 
 from pipcook_provider.errors import SpecError
 from pipcook_provider.spec.airflow import airflow_options
+from pipcook_provider.spec.credentials import masked, refuse_credentials
+from pipcook_provider.spec.framework import check_framework
 from pipcook_provider.spec.keys import misspelt
 from pipcook_provider.spec.model import ArtifactSpec, PipelineSpec
 from pipcook_provider.spec.reader import read, read_file
@@ -21,6 +23,14 @@ from pipcook_provider.spec.uri import absolute_origin, resolve_script
 
 _PIPELINE_KEY: Final = re.compile(
     r"""\b(specVersion|data[sS]ource|plugins(?=["'”]?\s*[:：]\s*\{))["'”]?\s*[:：]""",
+)
+_DATASOURCES: Final = frozenset({"datasource", "dataSource"})
+_BESIDE_VERSION: Final = _DATASOURCES | {"dataflow", "model", "artifact", "artifacts", "options"}
+_PLUGINS: Final = frozenset(
+    {
+        *("dataCollect", "dataAccess", "dataProcess", "datasetProcess"),
+        *("modelLoad", "modelDefine", "modelTrain", "modelEvaluate"),
+    }
 )
 
 
@@ -37,10 +47,10 @@ def parse_pipeline(text: str, origin: str) -> PipelineSpec:
         try:
             return _build(document, origin)
         except ValueError as exc:
-            cause = exc
+            cause = ValueError(masked(str(exc)))  # tracebacks show it too
     from pipcook_provider.spec.diagnose import diagnose
 
-    raise SpecError(origin, diagnose(text, document, origin)) from cause
+    raise SpecError(masked(origin), diagnose(text, document, origin)) from cause
 
 
 def load_pipeline_spec(path: Path) -> PipelineSpec:
@@ -54,26 +64,45 @@ def load_pipeline_spec(path: Path) -> PipelineSpec:
 def is_pipeline_document(text: str) -> bool:
     """Tell whether a JSON text means to be a pipeline, however broken, rather than some other JSON file.
 
-    It does when it has a key ``specVersion``, or at its top level ``datasource``, ``dataSource`` or an object
-    ``plugins`` (the mark of 1.0); in a text that is not JSON, any of these keys anywhere.
+    It does when it, or an entry of a list, has at its top level ``datasource``, ``dataSource``, an object ``plugins``
+    with the plugins of 1.0, a ``specVersion`` beside another key of a pipeline, or a ``specVersion`` 2; in a text that
+    is not JSON, when ``specVersion``, ``datasource``, ``dataSource`` or an object ``plugins`` stands anywhere. A bill
+    of materials (CycloneDX, which has a ``specVersion`` too) is none.
     """
-    found = set(_PIPELINE_KEY.findall(text))
-    if not found or "specVersion" in found:
-        return bool(found)
+    if _PIPELINE_KEY.search(text) is None:
+        return False
     try:
         document = read(text, "")
     except SpecError:
+        return '"bomFormat"' not in text
+    return any(map(_means_pipeline, document if isinstance(document, list) else [document]))
+
+
+def _means_pipeline(document: Any) -> bool:
+    if not isinstance(document, dict):
+        return False
+    if not _DATASOURCES.isdisjoint(document):
         return True
-    return isinstance(document, dict) and not found.isdisjoint(document)
+    if "specVersion" in document:
+        if not _BESIDE_VERSION.isdisjoint(document):
+            return True
+        if "bomFormat" not in document:
+            return str(document["specVersion"]).strip().removeprefix("v").startswith("2")
+    plugins = document.get("plugins")
+    return isinstance(plugins, dict) and not _PLUGINS.isdisjoint(plugins)
 
 
 def _build(document: Mapping[str, Any], origin: str) -> PipelineSpec:
+    refuse_credentials(origin)
     origin = absolute_origin(origin)
     if "origin" in document:
+        refuse_credentials(document["origin"])
         origin = absolute_origin(document["origin"], origin)
     datasource = document["datasource"] if "datasource" in document else document["dataSource"]
     artifacts = document.get("artifact") or document.get("artifacts") or ()
     options = document.get("options") or {}
+    if framework := options.get("framework"):
+        check_framework(framework)
     return PipelineSpec(
         origin=origin,
         type=document.get("type"),
@@ -81,7 +110,7 @@ def _build(document: Mapping[str, Any], origin: str) -> PipelineSpec:
         dataflow=tuple(resolve_script(script, origin) for script in document.get("dataflow") or ()),
         model=resolve_script(document["model"], origin),
         artifacts=tuple(ArtifactSpec(entry["processor"], entry) for entry in artifacts),
-        framework=options.get("framework"),
+        framework=framework,
         train=options.get("train") or {},
         options={name: value for name, value in options.items() if name != "airflow"},
         airflow=airflow_options(options.get("airflow") or {}),

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from pipcook_provider.errors import Problem, SpecError
+from pipcook_provider.spec.credentials import masked
 from pipcook_provider.spec.places import line_column, tokens
 
 _EXAMPLE: Final = '{"specVersion": "2.0", "datasource": ..., "model": ...}'
-_LONGEST_NUMBER: Final = 400
+_LONGEST_INTEGER: Final = 20
+_SURROGATE: Final = re.compile(r"(?P<pair>\\u[dD][89abAB]..\\u[dD][c-fC-F]..)|\\u[dD][89a-fA-F]..")
 
 # What stands at the place of the error -> what is likely wrong. The first that matches wins.
 _LIKELY: Final = tuple(
@@ -63,20 +65,32 @@ def read(text: str, origin: str) -> Any:
     """
     text = text.removeprefix("\ufeff")
     try:
-        return _DECODER.decode(text)
+        value = _DECODER.decode(text)
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
+    except UnicodeEncodeError as exc:
+        offset = next((found.start() for found in _SURROGATE.finditer(text) if not found["pair"]), 0)
+        _fail(origin, text, offset, "Expected a character, found half of one. Write the character itself.", exc)
     except json.JSONDecodeError as exc:
         _fail(origin, text, *_explain(text, exc), exc)
     except _NumberError as exc:
         literal = exc.args[0]
         offset = next((token.start() for token in tokens(text) if token[0] == literal), 0)
         shown = literal if len(literal) <= 40 else f"{literal[:40]}..."
-        _fail(origin, text, offset, f"Expected a finite number, found {shown}. Write a number or null.", exc)
+        _fail(
+            origin,
+            text,
+            offset,
+            f"Expected a number that 64 bits can hold, found {shown}. Write another one, or null.",
+            exc,
+        )
     except RecursionError as exc:
         _fail(origin, text, 0, "Expected a pipeline document, found lists or objects nested too deeply to read.", exc)
 
 
 def _fail(origin: str, text: str, offset: int, message: str, cause: BaseException) -> NoReturn:
-    raise SpecError(origin, (Problem(message, "$", *line_column(text, offset)),)) from cause
+    raise SpecError(masked(origin), (Problem(masked(message), "$", *line_column(text, offset)),)) from cause
 
 
 def _number(literal: str) -> float:
@@ -87,9 +101,10 @@ def _number(literal: str) -> float:
 
 
 def _integer(literal: str) -> int:
-    if len(literal) > _LONGEST_NUMBER:
+    # Neither Airflow's metadata nor a dataset can hold more than 64 bits.
+    if len(literal) > _LONGEST_INTEGER or not -(2**63) <= (value := int(literal)) < 2**63:
         raise _NumberError(literal)
-    return int(literal)
+    return value
 
 
 _DECODER: Final = json.JSONDecoder(parse_constant=_number, parse_float=_number, parse_int=_integer)

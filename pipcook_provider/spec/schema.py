@@ -8,6 +8,7 @@ jsonschema is asked only to find out what is wrong with a document that the pred
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -147,6 +148,16 @@ def _not(part: Schema) -> Check:
     return lambda value: not check(value)
 
 
+def _pattern(part: Schema) -> Check:
+    search = re.compile(part["pattern"]).search
+    return lambda value: not isinstance(value, str) or search(value) is not None
+
+
+def _property_names(part: Schema) -> Check:
+    fits = compile_schema(part["propertyNames"])
+    return lambda value: not isinstance(value, dict) or all(map(fits, value))
+
+
 def _length(keyword: str, fits: Callable[[int, int], bool]) -> Callable[[Schema], Check]:
     def compiler(part: Schema) -> Check:
         limit: int = part[keyword]
@@ -176,6 +187,9 @@ _COMPILERS: Final[Mapping[str, Callable[[Schema], Check]]] = {
     "not": _not,
     "minLength": _length("minLength", lambda length, limit: length >= limit),
     "maxLength": _length("maxLength", lambda length, limit: length <= limit),
+    "pattern": _pattern,
+    "propertyNames": _property_names,
     "minimum": _bound("minimum", lambda value, limit: value >= limit),
+    "maximum": _bound("maximum", lambda value, limit: value <= limit),
     "exclusiveMinimum": _bound("exclusiveMinimum", lambda value, limit: value > limit),
 }

@@ -13,6 +13,7 @@ import re
 from typing import Final
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
+from pipcook_provider.spec.credentials import masked, refuse_credentials
 from pipcook_provider.spec.model import Parameter, ScriptSpec
 
 _UNDECODABLE: Final = re.compile("[\udc80-\udcff]")
@@ -21,6 +22,10 @@ _DIGEST: Final = re.compile("sha256=[0-9A-Fa-f]{64}")
 _URL: Final = re.compile("https?:", re.IGNORECASE)
 # What quote() leaves alone beside letters, digits and "_.-~": allowed in the path of a URI by RFC 3986.
 _PATH_SAFE: Final = "/!$&'()*+,;=:@"
+_NOT_IN_PATH: Final = re.compile(r"%(?![0-9A-Fa-f]{2})|[^A-Za-z0-9_.~%/!$&'()*+,;=:@-]")
+_NOT_IN_QUERY: Final = re.compile(r"%(?![0-9A-Fa-f]{2})|[^A-Za-z0-9_.~%/!$&'()*+,;=:@?-]")
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_.~/!$&'()*+,;=:@?#-]*")  # neither unsafe nor escaped: nothing more to look at
+_NOT_IN_HOST: Final = re.compile(r"""[\s\\"<>^`{|}%]""")
 
 
 def resolve_script(reference: str, origin: str) -> ScriptSpec:
@@ -30,7 +35,10 @@ def resolve_script(reference: str, origin: str) -> ScriptSpec:
     :param origin: absolute path or ``http(s)`` URL of the document.
     :raises ValueError: the reference cannot be used; the message is for the document's author.
     """
-    _check_characters(reference, reference)
+    refuse_credentials(reference)
+    plain = _PLAIN.fullmatch(reference) is not None
+    if not plain:
+        _check_characters(reference, reference)
     try:
         parts = urlsplit(reference.strip())
         _ = parts.port
@@ -38,10 +46,19 @@ def resolve_script(reference: str, origin: str) -> ScriptSpec:
         raise ValueError(f"Expected the URI or path of a script, found {json.dumps(reference)}: {exc}.") from exc
     _check_scheme(parts, reference)
     _check_rest(parts, reference)
-    uri = _absolute(parts, reference, origin)
-    query = f"?{parts.query}" if parts.query else ""
+    uri = _absolute(parts, reference, origin, plain=plain)
+    query = ""
+    if parts.query and not uri.startswith("file:"):
+        query = f"?{parts.query if plain else _escaped(parts.query, _NOT_IN_QUERY)}"
+        if not plain and "%00" in query:
+            _check_characters("\0", reference)
     digest = f"#{parts.fragment}" if parts.fragment else ""
     return ScriptSpec(uri, parse_query(parts.query), f"{uri}{query}{digest}")
+
+
+def _escaped(text: str, unsafe: re.Pattern[str]) -> str:
+    """Percent-encode what stands unescaped where it may not; escapes stay as they are."""
+    return unsafe.sub(lambda found: quote(found[0], safe=""), text)
 
 
 def parse_query(query: str) -> dict[str, Parameter]:
@@ -92,7 +109,17 @@ def _check_scheme(parts: SplitResult, reference: str) -> None:
                 f'Expected {parts.scheme}://host/path, found "{reference}", which names no host. Add the host, or drop '
                 f'"{parts.scheme}:" if it is a path.'
             )
+        if found := _NOT_IN_HOST.search(parts.netloc):
+            raise ValueError(
+                f'Expected {parts.scheme}://host/path, found "{reference}", with the character {json.dumps(found[0])} '
+                "in the host, which no host has. Correct it."
+            )
     elif parts.scheme not in {"", "file"}:
+        if not parts.netloc and "@" in parts.path.partition("/")[0]:
+            raise ValueError(  # the "scheme" may be a user's name
+                f'Expected an http, https or file URI, or a path, found "{masked(reference)}", which is none. Write '
+                '"https://" before a host, or "./" before a path.'
+            )
         hint = f'If it is a path, write "./{reference}".'
         if parts.netloc:
             hint = "Serve the script from one of these, or put it beside this document."
@@ -106,7 +133,8 @@ def _check_scheme(parts: SplitResult, reference: str) -> None:
 
 def _check_rest(parts: SplitResult, reference: str) -> None:
     path = unquote(parts.path)
-    _check_characters(path, reference)
+    if path != parts.path:
+        _check_characters(path, reference)
     if path.rpartition("/")[2] in {"", ".", ".."}:
         raise ValueError(
             f'Expected the URI or path of a script, found "{reference}", which names no file. Name the script\'s file.'
@@ -118,11 +146,12 @@ def _check_rest(parts: SplitResult, reference: str) -> None:
         )
 
 
-def _absolute(parts: SplitResult, reference: str, origin: str) -> str:
+def _absolute(parts: SplitResult, reference: str, origin: str, *, plain: bool) -> str:
     if parts.scheme in {"http", "https"}:
-        return f"{parts.scheme}://{parts.netloc}{parts.path}"
+        return f"{parts.scheme}://{parts.netloc}{parts.path if plain else _escaped(parts.path, _NOT_IN_PATH)}"
     if not parts.scheme and is_url(origin):
-        return urljoin(origin, f"//{parts.netloc}{parts.path}" if parts.netloc else parts.path)
+        joined = urlsplit(urljoin(origin, f"//{parts.netloc}{parts.path}" if parts.netloc else parts.path))
+        return f"{joined.scheme}://{joined.netloc}{_escaped(joined.path, _NOT_IN_PATH)}"
     if parts.netloc not in {"", "localhost"}:
         raise ValueError(
             f'Expected a file of this machine, found "{reference}", which names the host "{parts.netloc}". Write '

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,25 +41,47 @@ def collect_script(
     :param modules: where the modules go, if there are any.
     :param download: fetches a URI into a file.
     :raises FetchError: the script cannot be had.
-    :raises ScriptError: it is no Python that can be compiled.
+    :raises ScriptError: it is JavaScript, or no Python that can be compiled; the same for a module that it imports.
     """
+    if target.file.suffix.lower() in _JAVASCRIPT:
+        raise ScriptError(
+            f"expected a Python script, found {uri}: JavaScript scripts are not supported by this version, so nothing was "
+            "run. Name a Python script in its place."
+        )
     download(uri, target.file)
     tree = _parse(target.file, uri)
     if source is None:
         return
-    pending = list(_imported(tree))
+    # Python itself looks in the real folder of a script that is a link; trees of links keep the modules beside the link.
+    folders = list(dict.fromkeys((source.parent, source.resolve().parent)))
+    needed, perhaps = list(_imported(tree)), list[str]()
     seen: set[str] = set()
-    while pending:
-        name = pending.pop()
+    while needed or perhaps:
+        must_be_python = bool(needed)
+        name = (needed or perhaps).pop()
         if name in seen:
             continue
         seen.add(name)
-        for file, relative in _module_files(source.parent, name):
+        files = next(filter(None, (list(_module_files(folder, name)) for folder in folders)), [])
+        for file, relative in files:
             copy = modules / relative
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, copy)
-            if file.suffix == ".py":
-                pending.extend(_imported(_parse(file, file.as_uri())))
+            if file.suffix != ".py":
+                continue
+            # Of a package only what every import of it runs is known to be needed; the rest may be templates.
+            if must_be_python and relative in (Path(f"{name}.py"), Path(name, "__init__.py")):
+                needed.extend(_imported(_parse(file, file.as_uri())))
+            else:
+                with suppress(ScriptError):
+                    perhaps.extend(_imported(_parse(file, file.as_uri())))
+
+
+_JAVASCRIPT = frozenset({".js", ".mjs", ".cjs"})
+
+#: What a script can define its functions with in ways that its text does not show.
+_DYNAMIC_NAMES = frozenset({"globals", "exec"})
+_DYNAMIC_NAMES_AT_TOP_LEVEL = frozenset({"locals", "vars", "setattr", "__dict__", "modules"})
 
 
 def offers(file: Path, name: str) -> bool:
@@ -66,15 +89,37 @@ def offers(file: Path, name: str) -> bool:
 
     Nothing of the script runs, so a function that is missing is noticed before anything is trained.
     """
-    for node in _parse(file, file.name).body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            if node.name in (name, "__getattr__"):
-                return True
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            if any((alias.asname or alias.name) in (name, "*") for alias in node.names):
-                return True
-        elif any(isinstance(part, ast.Name) and part.id in (name, "globals", "exec") for part in ast.walk(node)):
+    tree = _parse(file, file.name)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Global) and name in node.names:
             return True
+        if isinstance(node, ast.Name) and node.id in _DYNAMIC_NAMES:
+            return True
+    return any(_may_bind(node, name) for node in _top_level(tree))
+
+
+def _top_level(tree: ast.Module) -> Iterator[ast.AST]:
+    """Yield the nodes that belong to the module itself, in compound statements too, but not in functions and classes."""
+    pending: list[ast.AST] = [tree]
+    while pending:
+        node = pending.pop()
+        yield node
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+            pending.extend(ast.iter_child_nodes(node))
+
+
+def _may_bind(node: ast.AST, name: str) -> bool:
+    match node:
+        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+            return node.name in (name, "__getattr__")
+        case ast.Import() | ast.ImportFrom():
+            bound = {alias.asname or alias.name.partition(".")[0] for alias in node.names}
+            return not bound.isdisjoint((name, "__getattr__", "*"))
+        case ast.Name(id=used, ctx=context) | ast.Attribute(attr=used, ctx=context):
+            stored = used in (name, "__getattr__") and isinstance(context, ast.Store)
+            return stored or used in _DYNAMIC_NAMES_AT_TOP_LEVEL
+        case ast.MatchAs(name=captured) | ast.MatchStar(name=captured) | ast.MatchMapping(rest=captured):
+            return captured == name
     return False
 
 
@@ -91,6 +136,11 @@ def _parse(file: Path, uri: str) -> ast.Module:
         ) from exc
     except ValueError as exc:
         raise ScriptError(f"the script {uri} is not Python text: {exc}. Nothing was run.") from exc
+    except (MemoryError, RecursionError) as exc:
+        raise ScriptError(
+            f"the script {uri} holds an expression that is nested too deeply for Python ({type(exc).__name__}). Nothing was "
+            "run; divide the expression."
+        ) from exc
 
 
 def _imported(tree: ast.Module) -> Iterator[str]:
@@ -108,7 +158,8 @@ def _module_files(folder: Path, name: str) -> Iterator[tuple[Path, Path]]:
     if module.is_file():
         yield module, Path(module.name)
     package = folder / name
-    if (package / "__init__.py").is_file():
+    # A folder without __init__.py is a package too, if there is Python in it and no module of that name.
+    if (package / "__init__.py").is_file() or (not module.is_file() and any(package.rglob("*.py"))):
         for file in sorted(package.rglob("*")):
             if file.is_file() and "__pycache__" not in file.parts:
                 yield file, file.relative_to(folder)

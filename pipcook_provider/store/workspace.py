@@ -4,11 +4,14 @@
 
     {root}/
       pipeline-config.json    the document as it runs: the trigger's parameters applied, the framework pinned
-      cache/                  the datasets and context documents that stages hand on
+      cache/                  what scripts keep within the run; in stages/ the datasets and contexts that stages hand on
       data/                   what the datasource unpacks
       framework               a link to the framework, for people to see; nothing reads through it
       model/                  the model's files and pipeline.json
       scripts/                {order}-{basename} of each script, {order}-modules/ of what it imports from beside it
+      .pipcook-workspace      marks the folder as ours
+      .pipcook-lock           held by whoever works in it alone
+      .prepare/               what is being prepared; it becomes the run at once, when nothing can fail any more
 """
 
 from __future__ import annotations
@@ -20,8 +23,8 @@ import re
 import shutil
 import socket
 import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,10 @@ from typing import Any
 from pipcook_provider.errors import WorkspaceError
 
 CONFIG_NAME = "pipeline-config.json"
+
+_MARKER = ".pipcook-workspace"
+_LOCK = ".pipcook-lock"
+_AIRFLOWS_RUN_ID = re.compile(r"\w+__\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?\+\d\d:\d\d(_\w+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,23 +49,20 @@ class Workspace:
 
     @classmethod
     def create(cls, root: Path) -> Workspace:
-        """Make the folder ready for a new run; an earlier attempt of the same run gives way.
+        """Make the folder ours. An earlier attempt of the same run stays until :meth:`commit`.
 
         :raises WorkspaceError: the folder holds something that is no workspace, or cannot be written.
         """
-        root = root.expanduser().absolute()
-        workspace = cls(root)
-        try:
-            if root.is_dir() and any(root.iterdir()) and not workspace.config.is_file():
+        workspace = cls(root.expanduser().absolute())
+        root = workspace.root
+        with workspace._writable():
+            if root.is_dir() and any(root.iterdir()) and not (root / _MARKER).exists():
                 raise WorkspaceError(
-                    f"expected {root} to be empty or the folder of an earlier run, found other files in it. They would be "
-                    "mixed with the run's, so nothing was written. Choose another folder."
+                    f"expected {root} to be empty or the folder of an earlier run, found other files in it. A run would "
+                    "replace them, so nothing was written. Choose another folder."
                 )
-            for folder in (workspace.cache, workspace.model, workspace.scripts):
-                _empty(folder)
-            workspace.data.mkdir(exist_ok=True)
-        except OSError as exc:
-            raise WorkspaceError(f"the workspace {root} cannot be written: {exc}. Choose a folder that can.") from exc
+            root.mkdir(parents=True, exist_ok=True)
+            (root / _MARKER).touch()
         return workspace
 
     @classmethod
@@ -72,8 +76,9 @@ class Workspace:
         if not workspace.config.is_file():
             elsewhere = f" It was made on host {made_by!r}; this is {socket.gethostname()!r}." if made_by else ""
             raise WorkspaceError(
-                f"expected the run's workspace at {workspace.root}, found none.{elsewhere} All stages of a run need the same "
-                "folder: put [pipcook] workspace_root on a disk that all workers share, or run them on one worker (queue)."
+                f"expected the run's workspace at {workspace.root}, found none.{elsewhere} All stages of a run need the "
+                "same folder: put [pipcook] workspace_root on a disk that all workers share, or run them on one worker "
+                "(queue)."
             )
         return workspace
 
@@ -81,11 +86,6 @@ class Workspace:
     def config(self) -> Path:
         """The document as it runs."""
         return self.root / CONFIG_NAME
-
-    @property
-    def cache(self) -> Path:
-        """What stages hand on."""
-        return self.root / "cache"
 
     @property
     def data(self) -> Path:
@@ -102,17 +102,65 @@ class Workspace:
         """The scripts of the run."""
         return self.root / "scripts"
 
+    @property
+    def prepared(self) -> Path:
+        """What becomes the run with :meth:`commit`."""
+        return self.root / ".prepare"
+
+    @property
+    def _stages(self) -> Path:
+        return self.root / "cache" / "stages"
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep others out who ask for the same; the kernel ends it with the process.
+
+        :raises WorkspaceError: somebody else works here.
+        """
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.root / _LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise WorkspaceError(
+                f"another run works in {self.root}; two would overwrite each other, so nothing was done. Wait for it, or "
+                "choose another folder."
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
     def relative(self, path: Path) -> str:
         """Return ``path`` relative to the workspace, as it is written into documents."""
         return path.relative_to(self.root).as_posix()
 
-    def write_config(self, document: Mapping[str, Any]) -> None:
-        """Write the document as it runs; what a reader sees is complete."""
-        self._write_json(self.config, document)
+    def begin_preparation(self) -> Path:
+        """Return an empty folder for the scripts of the run that is being prepared."""
+        with self._writable():
+            _empty(self.prepared / "scripts")
+        return self.prepared / "scripts"
+
+    def commit(self, document: Mapping[str, Any]) -> None:
+        """Begin the run that was prepared: what an earlier attempt left gives way.
+
+        :param document: the document as it runs.
+        :raises WorkspaceError: the folder cannot be written.
+        """
+        with self._writable():
+            self.config.unlink(missing_ok=True)
+            for folder in (self.root / "cache", self.data, self.model):
+                _empty(folder)
+            _empty(self.scripts)
+            (self.prepared / "scripts").replace(self.scripts)
+            shutil.rmtree(self.prepared)
+            _write_json(self.config, document)
 
     def write_model_pipeline(self, document: Mapping[str, Any]) -> None:
         """Write ``model/pipeline.json``, which tells a model's user what it was made from."""
-        self._write_json(self.model / "pipeline.json", document)
+        with self._writable():
+            _write_json(self.model / "pipeline.json", document)
 
     def show_framework(self, directory: Path) -> None:
         """Link the framework into the run's folder, for people to see."""
@@ -125,49 +173,58 @@ class Workspace:
     def begin_output(self, task_id: str) -> Path:
         """Return an empty folder for what a stage writes while it runs; :meth:`publish` makes it the stage's output."""
         folder = self._partial(task_id)
-        _empty(folder)
+        with self._writable():
+            _empty(folder)
         return folder
 
     def publish(self, task_id: str) -> None:
         """Make what a stage wrote its output, in the place of what an earlier attempt left."""
-        target = self.output(task_id)
-        if target.exists():
-            shutil.rmtree(target)
-        self._partial(task_id).replace(target)
+        with self._writable():
+            target = self.output(task_id)
+            if target.exists():
+                shutil.rmtree(target)
+            self._partial(task_id).replace(target)
 
     def output(self, task_id: str) -> Path:
         """Return the folder of a finished stage's output."""
-        return self.cache / task_id
+        return self._stages / task_id
 
-    def context_file(self, task_id: str) -> Path:
-        """Return where a stage's context document lies."""
-        return self.cache / f"{task_id}.json"
-
-    def _partial(self, task_id: str) -> Path:
-        return self.cache / f"{task_id}.partial"
+    def write_context(self, task_id: str, context: Mapping[str, Any]) -> Path:
+        """Write a stage's context document and return its path."""
+        path = self._stages / f"{task_id}.json"
+        with self._writable():
+            self._stages.mkdir(parents=True, exist_ok=True)
+            _write_json(path, context)
+        return path
 
     def clear_model(self) -> None:
         """Empty the model's folder before a model is trained."""
-        _empty(self.model)
+        with self._writable():
+            _empty(self.model)
 
-    def _write_json(self, path: Path, document: Mapping[str, Any]) -> None:
-        descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(document, file, indent=2, ensure_ascii=False)
-            file.write("\n")
-        Path(partial).chmod(0o644)
-        Path(partial).replace(path)
+    def _partial(self, task_id: str) -> Path:
+        return self._stages / f"{task_id}.partial"
+
+    @contextmanager
+    def _writable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as exc:
+            raise WorkspaceError(
+                f"the workspace {self.root} cannot be written: {exc}. Make room there or make it writable, or choose "
+                "another folder; if a script has removed what is in it, mend the script."
+            ) from exc
 
 
 def run_folder(root: Path, dag_id: str, run_id: str) -> Path:
     """Return ``{root}/{dag_id}/{run_id}`` with the run id made safe for files and paths.
 
-    ``:`` and ``+`` would split PYTHONPATH. A run id in which more than these and their like had to be replaced gets a
-    few digits of its digest, so that two runs never share a folder.
+    ``:`` and ``+`` would split PYTHONPATH. A run id that is changed gets a few digits of its digest, so that two runs
+    never share a folder; those that Airflow makes up differ in their digits anyway and stay as they read.
     """
-    safe = re.sub(r"[:+]", "_", run_id)
-    portable = re.sub(r"[^A-Za-z0-9._-]", "_", safe).lstrip(".")
-    if portable != safe or len(portable) > 200:
+    portable = re.sub(r"[^A-Za-z0-9._-]", "_", run_id).lstrip(".")
+    as_it_is = portable == run_id or _AIRFLOWS_RUN_ID.fullmatch(run_id)
+    if not as_it_is or len(portable) > 200:
         portable = f"{portable[:180]}-{hashlib.sha256(run_id.encode()).hexdigest()[:8]}"
     return root / dag_id / portable
 
@@ -176,3 +233,12 @@ def _empty(folder: Path) -> None:
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
+
+
+def _write_json(path: Path, document: Mapping[str, Any]) -> None:
+    descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(document, file, indent=2, ensure_ascii=False)
+        file.write("\n")
+    Path(partial).chmod(0o644)
+    Path(partial).replace(path)

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers import prepared
 
 from pipcook_provider.errors import ScriptError, StageCrashed, StageError, StageKilled
 from pipcook_provider.runtime.messages import Metric, Progress
@@ -21,9 +22,8 @@ from pipcook_provider.stages import StageResult, StageRunner
 def run_datasource(runner: StageRunner, write_pipeline, tmp_path: Path, script: str, **changes) -> StageResult:
     """Run a pipeline's first stage with this datasource script."""
     document = write_pipeline(scripts={"datasource.py": script}, **changes)
-    from pipcook_provider.spec import load_pipeline_spec
 
-    workspace = runner.prepare(load_pipeline_spec(document), tmp_path / "run")
+    workspace = prepared(runner, document, tmp_path / "run")
     return runner.run(workspace, "datasource")
 
 
@@ -106,9 +106,8 @@ def datasource(options, context):
 
 def test_progress_and_metrics_arrive(runner, heard, write_pipeline, tmp_path) -> None:
     """What a model script reports reaches the listener, and the last value of a metric the result."""
-    from pipcook_provider.spec import load_pipeline_spec
 
-    workspace = runner.prepare(load_pipeline_spec(write_pipeline()), tmp_path / "run")
+    workspace = prepared(runner, write_pipeline(), tmp_path / "run")
     results = [runner.run(workspace, task) for task in ("datasource", "dataflow_1", "model")]
     assert [m.value for m in heard.messages if isinstance(m, Progress)] == [0.5, 1.0]
     assert [(m.value, m.step) for m in heard.messages if isinstance(m, Metric)] == [(1.0, 0), (0.5, 1)]
@@ -257,7 +256,9 @@ def test_failure_in_a_module_beside_the_script_names_the_module(runner, write_pi
     }
     (tmp_path / "pipelines").mkdir()
     (tmp_path / "pipelines" / "helper.py").write_text(scripts["helper.py"], encoding="utf-8")
-    with pytest.raises(ScriptError, match=r"0-modules/helper.py, line 2:\n.*\nConnectionError: gone") as caught:
+    with pytest.raises(
+        ScriptError, match=r"pipelines/helper.py, line 2 \(in the run: .*\):\n.*\nConnectionError: gone"
+    ) as caught:
         run_datasource(runner, write_pipeline, tmp_path, scripts["datasource.py"])
     assert caught.value.retryable
     assert "in datasource" in caught.value.details
@@ -270,10 +271,9 @@ from pipcook_provider.runtime import Sample
 def dataflow(dataset, options, context):
     return dataset.transform(lambda sample: Sample(1 / (sample.data - 3)))
 """
-    from pipcook_provider.spec import load_pipeline_spec
 
     document = write_pipeline(scripts={"dataflow.py": dataflow})
-    workspace = runner.prepare(load_pipeline_spec(document), tmp_path / "run")
+    workspace = prepared(runner, document, tmp_path / "run")
     runner.run(workspace, "datasource")
     with pytest.raises(ScriptError, match=r"line 4 .*\n.*\nZeroDivisionError: .*\nThis happened while train\[3\]"):
         runner.run(workspace, "dataflow_1")
@@ -281,10 +281,9 @@ def dataflow(dataset, options, context):
 
 def test_failed_stage_leaves_the_earlier_output(runner, write_pipeline, tmp_path) -> None:
     """A second attempt that fails half-way does not touch what the first one wrote."""
-    from pipcook_provider.spec import load_pipeline_spec
     from pipcook_provider.store.workspace import Workspace
 
-    workspace = runner.prepare(load_pipeline_spec(write_pipeline()), tmp_path / "run")
+    workspace = prepared(runner, write_pipeline(), tmp_path / "run")
     runner.run(workspace, "datasource")
     before = sorted(path.name for path in workspace.output("datasource").iterdir())
     (workspace.scripts / "0-datasource.py").write_text(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -30,11 +31,16 @@ def test_relative_addresses_are_relative_to_the_document(tmp_path: Path, origin:
 def test_context_document_survives_the_disk(tmp_path: Path) -> None:
     """What is written is what is read; keys that a later version adds are ignored."""
     written = StageContext(
-        stage="model", role="model", parameters={"名": "值"}, options={}, origin="/a.json", downloads="/d", script="s.py"
+        stage="model",
+        role="model",
+        parameters={"名": "值"},
+        options={},
+        origin="/a.json",
+        downloads="/d",
+        script="s.py",
     )
-    written.write(tmp_path / "context.json")
-    text = (tmp_path / "context.json").read_text(encoding="utf-8")
-    (tmp_path / "context.json").write_text(text.replace("{", '{"later": 1,', 1), encoding="utf-8")
+    text = json.dumps({**written.to_json(), "later": 1})
+    (tmp_path / "context.json").write_text(text, encoding="utf-8")
     assert StageContext.read(tmp_path / "context.json") == written
 
 

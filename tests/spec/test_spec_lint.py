@@ -47,8 +47,20 @@ def test_nothing_to_say() -> None:
         (
             {**SMALL, "options": {"airflow": {"image": "i", "runner": "process"}}},
             "$.options.airflow.image",
-            ["not used"],
+            ["not used", "processes only"],
         ),
+        (
+            {**SMALL, "options": {"airflow": {"runner": "docker"}}},
+            "$.options.airflow.runner",
+            ["this version runs stages in processes only"],
+        ),
+        (
+            {**SMALL, "options": {"airflow": {"image": "i"}}},
+            "$.options.airflow.image",
+            ["this version runs stages in processes only"],
+        ),
+        ({**SMALL, "datasource": "d.py?url=http%3A%2F%2Fu:pw@h/a.zip"}, "$.datasource", ["user or password"]),
+        ({**SMALL, "options": {"train": {"modelUrl": "https://u@h/m"}}}, "$.options.train.modelUrl", ["zip"]),
     ],
 )
 def test_warning(document: Any, path: str, words: list[str]) -> None:
@@ -68,6 +80,15 @@ def test_repeated_key_and_order() -> None:
         ("$.a", 3, 40),
     ]
     assert "line 2, column 31" in found[1].message
+
+
+def test_no_warning_shows_a_password() -> None:
+    """A warning about a parameter that holds a password shows its name only."""
+    document = {**SMALL, "model": "m.py?modelUrl=https://me:s3cret@h/m", "options": {"train": {"modelUrl": "x"}}}
+    found = warnings(document)
+    assert {path for path, _ in found} == {"$.model", "$.options.train.modelUrl"}
+    assert "s3cret" not in str(found)
+    assert "me:" not in str(found)
 
 
 def test_unusable_document() -> None:

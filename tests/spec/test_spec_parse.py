@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from pipcook_provider import spec as spec_package
-from pipcook_provider.errors import Problem, SpecError
+from pipcook_provider.errors import FrameworkError, Problem, SpecError
+from pipcook_provider.frameworks.reference import parse_reference
 from pipcook_provider.spec import (
     AirflowOptions,
     ArtifactSpec,
@@ -144,6 +145,124 @@ def test_gpu(gpu: object, expected: bool) -> None:
     assert parse({**SMALL, "options": {"train": {"gpu": gpu}}}).gpu is expected
 
 
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        *(
+            "*/5 0-6,12 1 jan MON-FRI",
+            "0 0 29 2 *",
+            "0 0 L * *",
+            "0 0 * * 5#3",
+            " 0 3 * * * ",
+            "0 0 * * * 30",
+            "0 0 * * * 0 *",
+        ),
+        *("@once", "@quarterly", "@midnight", "@continuous"),
+    ],
+)
+def test_schedule(schedule: str) -> None:
+    """A schedule that Airflow understands is taken as it is."""
+    assert parse({**SMALL, "options": {"airflow": {"schedule": schedule}}}).airflow.schedule == schedule.strip()
+
+
+def test_schedule_agrees_with_airflow() -> None:
+    """What passes for a schedule, Airflow's timetable accepts, and what is refused, it cannot use."""
+    from airflow.exceptions import AirflowTimetableInvalid
+    from airflow.timetables.base import TimeRestriction
+    from airflow.timetables.trigger import CronTriggerTimetable
+
+    everything = TimeRestriction(earliest=None, latest=None, catchup=False)
+    fields = ("*", "5", "0", "99", "x", "*/0", "1-3", "3-1", "mon", "L", "31", "1#6")
+    verdicts = set()
+    for index in range(5):
+        for field in fields:
+            expression = " ".join([*["0"] * index, field, *["*"] * (4 - index)])
+            try:
+                timetable = CronTriggerTimetable(expression, timezone="UTC")
+                timetable.validate()
+                timetable.next_dagrun_info(last_automated_data_interval=None, restriction=everything)
+                usable = True
+            except (AirflowTimetableInvalid, ValueError):
+                usable = False
+            try:
+                parse({**SMALL, "options": {"airflow": {"schedule": expression}}})
+                passed = True
+            except SpecError:
+                passed = False
+            assert passed is usable, expression
+            verdicts.add(passed)
+    assert verdicts == {True, False}
+
+
+def test_continuous_runs_one_at_a_time() -> None:
+    """Airflow takes ``@continuous`` with one active run only, so that is what a document without a number gets."""
+    for extra in ({}, {"max_active_runs": None}, {"max_active_runs": 1.0}):
+        airflow = {"schedule": "@continuous", **extra}
+        assert parse({**SMALL, "options": {"airflow": airflow}}).airflow.max_active_runs == 1
+    assert parse({**SMALL, "options": {"airflow": {"schedule": "@daily"}}}).airflow.max_active_runs is None
+
+
+def test_framework_forms_are_those_that_can_be_had() -> None:
+    """A reference passes exactly when the frameworks' own reader takes it."""
+    texts = [
+        "tensorflow",
+        "tensorflow@2.21",
+        "tf.zip",
+        "a/b",
+        "..",
+        "~/f",
+        r"a\b",
+        "https://h/f.zip",
+        "file:///f",
+        "FILE:/f",
+    ]
+    texts += [
+        "TensorFlow 2",
+        "tensorflow 2",
+        "Tensorflow",
+        "s3://b/f.zip",
+        "t@",
+        "t@v2",
+        " tensorflow",
+        "x:y",
+        "C:\\f",
+        "数",
+    ]
+    verdicts = set()
+    for text in texts:
+        try:
+            parse_reference(text)
+            usable = True
+        except FrameworkError:
+            usable = False
+        try:
+            assert parse({**SMALL, "options": {"framework": text}}).framework == text
+            passed = True
+        except SpecError:
+            passed = False
+        assert passed is usable, text
+        verdicts.add(passed)
+    assert verdicts == {True, False}
+
+
+def test_no_message_shows_a_password() -> None:
+    """However a document is wrong, its errors repeat neither user nor password of an address in it."""
+    secret = "https://someone:s3cret" + "x" * 60 + "@h/a.py"
+    documents: list[Any] = [secret, [secret], {**SMALL, "dataflow": secret, "type": secret, "specVersion": secret}]
+    documents += [{**SMALL, "options": secret}, {**SMALL, "options": {"airflow": {"schedule": secret, "tags": secret}}}]
+    documents += [{**SMALL, "options": {"airflow": {"start_date": secret, "env": {secret: "1"}}}}]
+    documents += [{**SMALL, "model": "someone:s3cret@h/m.py"}, {**SMALL, "options": {"framework": secret}}]
+    documents += [{**SMALL, "origin": secret, "artifact": [secret]}, {**SMALL, "model": {secret: 1}}]
+    for document in documents:
+        with pytest.raises(SpecError) as caught:
+            parse(document, secret)
+        assert "someone" not in f"{caught.value} {caught.value.origin} {caught.value.__cause__}"
+        assert "s3cret" not in f"{caught.value} {caught.value.origin} {caught.value.__cause__}"
+    with pytest.raises(SpecError, match="netrc") as caught:
+        parse(SMALL, secret)
+    assert [problem.path for problem in caught.value.problems] == ["$"]
+
+
 def test_start_date_keeps_its_offset() -> None:
     """A start date is in UTC unless it states an offset."""
     options = {"airflow": {"start_date": "2026-01-01T08:00:00+08:00"}}
@@ -257,6 +376,16 @@ def test_all_problems_at_once_in_order() -> None:
         ({**SMALL, "type": "objectdetection"}, "$.type", ['Did you mean "ObjectDetection"?']),
         ({**SMALL, "type": "Sound"}, "$.type", ['"ImageClassification", "ObjectDetection"', "or null"]),
         ({**SMALL, "origin": ""}, "$.origin", ["empty string"]),
+        ({**SMALL, "origin": "https://me:pw@h/p.json"}, "$.origin", ["netrc"]),
+        ({**SMALL, "model": "https://me:pw@h/m.py"}, "$.model", ["netrc", "the zip"]),
+        ({**SMALL, "dataflow": ["a.py", "http://me@h/m.py"]}, "$.dataflow[1]", ["netrc"]),
+        ({**SMALL, "options": {"framework": "https://me:pw@h/f.zip"}}, "$.options.framework", ["netrc"]),
+        (
+            {**SMALL, "options": {"framework": "TensorFlow 2"}},
+            "$.options.framework",
+            ['"tensorflow@2"', "name@version"],
+        ),
+        ({**SMALL, "options": {"framework": "s3://b/f.zip"}}, "$.options.framework", ['"s3://b/f.zip"']),
     ],
 )
 def test_one_problem(document: Any, path: str, words: list[str]) -> None:
@@ -272,6 +401,28 @@ def test_one_problem(document: Any, path: str, words: list[str]) -> None:
         ({"schedule": ""}, "schedule", ["empty string", "write null"]),
         ({"schedule": "daily"}, "schedule", ["five fields", '"daily"']),
         ({"schedule": "@dayly"}, "schedule", ['Did you mean "@daily"?']),
+        ({"schedule": "61 * * * *"}, "schedule", ["cron expression", 'minute, "61"']),
+        ({"schedule": "a b c d e"}, "schedule", ['"a b c d e"']),
+        ({"schedule": "0 3 * * FRY"}, "schedule", ['day of the week, "FRY"']),
+        ({"schedule": "0 0 31 2 *"}, "schedule", ["never fires"]),
+        ({"schedule": "0 0 1 1 * 0 2024"}, "schedule", ["some years"]),
+        ({"schedule": "0 0 1 1 * 0 2060"}, "schedule", ["some years"]),
+        ({"schedule": "@continuous", "max_active_runs": 3}, "max_active_runs", ["Expected 1", "found 3"]),
+        ({"start_date": "1969-12-31"}, "start_date", ["between 1970", "1969"]),
+        ({"start_date": "0001-01-01T00:00:00+08:00"}, "start_date", ["between 1970"]),
+        ({"start_date": "2200-01-02"}, "start_date", ["2200", "Correct the year"]),
+        ({"retries": 1000001}, "retries", ["a whole number of at most 1000000"]),
+        ({"retries": 10**12}, "retries", ["at most"]),
+        ({"retry_delay": 31536001}, "retry_delay", ["a number of at most 31536000"]),
+        ({"execution_timeout": 1e300}, "execution_timeout", ["at most 31536000"]),
+        ({"priority_weight": 2**31}, "priority_weight", ["at most 2147483647"]),
+        ({"priority_weight": -(2**31) - 1}, "priority_weight", ["at least -2147483648"]),
+        ({"max_active_runs": 2**31}, "max_active_runs", ["at most 2147483647"]),
+        ({"env": {"1A": "1"}}, "env['1A']", ["letters, digits", '"1A"', "OMP_NUM_THREADS"]),
+        ({"env": {"A=B": "1"}}, "env['A=B']", ["environment variable"]),
+        ({"env": {"": "1"}}, "env['']", ["environment variable"]),
+        ({"env": {"A\n": "1"}}, r"env['A\n']", ["environment variable"]),
+        ({"env": {"A": "a\0b"}}, "env.A", ["NUL"]),
         ({"schedule": ["@daily"]}, "schedule", ["Expected a string or null"]),
         ({"start_date": "01.02.2026"}, "start_date", ['"2026-01-01"', "year, month and day"]),
         ({"start_date": "2026-13-01"}, "start_date", ["month must be in 1..12"]),
@@ -343,6 +494,16 @@ def test_unknown_keys_are_kept() -> None:
     ("text", "expected"),
     [
         (json.dumps(SMALL), True),
+        (json.dumps({"bomFormat": "CycloneDX", "specVersion": "1.5", "components": []}), False),
+        (json.dumps({"bomFormat": "CycloneDX", "specVersion": "2.0", "components": []}), False),
+        (json.dumps([{"bomFormat": "CycloneDX", "specVersion": "1.5"}]), False),
+        ('{"bomFormat": "CycloneDX", "specVersion": "1.5",', False),
+        (json.dumps({"specVersion": "1.5"}), False),
+        (json.dumps({"specVersion": "1.5", "artifacts": []}), True),
+        (json.dumps({"specVersion": "2.0", "datasorce": "d.py", "modle": "m.py"}), True),
+        (json.dumps({"specVersion": 2}), True),
+        (json.dumps({"a": {"specVersion": "2.0"}}), False),
+        (json.dumps({"plugins": {"camera": {}}}), False),
         (json.dumps({"dataSource": "d"}), True),
         (json.dumps({"plugins": {"dataCollect": {}}}), True),
         (json.dumps([SMALL]), True),
@@ -364,13 +525,18 @@ def test_sniff(text: str, expected: bool) -> None:
 
 
 def test_light_import() -> None:
-    """Reading a good document loads no heavy package, not even jsonschema."""
+    """Reading a good document loads no heavy package, not even jsonschema, nor croniter for a preset."""
+    options = FULL["options"]
+    light = {**FULL, "options": {**options, "airflow": {**options["airflow"], "schedule": "@daily"}}}
     program = (
         "import sys; from pipcook_provider.spec import parse_pipeline; parse_pipeline(sys.argv[1], '/p.json');"
-        "heavy = {'airflow', 'numpy', 'pyarrow', 'requests', 'docker', 'tensorflow', 'jsonschema'};"
+        "heavy = {'croniter', 'airflow',"
+        " 'numpy', 'pyarrow', 'requests', 'docker', 'tensorflow', 'jsonschema'};"
         "print(sorted(heavy & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", program, json.dumps(FULL)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(light)], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipcook_provider.spec.credentials import holds_credentials, masked
 from pipcook_provider.spec.uri import absolute_origin, parse_query, resolve_script
 
 DIGEST = "sha256=" + "0a" * 32
@@ -96,6 +97,80 @@ def test_reference_keeps_query_and_digest() -> None:
 
 
 @pytest.mark.parametrize(
+    ("reference", "origin", "expected"),
+    [
+        ("https://h/a.py?name=my data.zip", "/p.json", "https://h/a.py?name=my%20data.zip"),
+        ("https://h/a.py?name=my%20data.zip", "/p.json", "https://h/a.py?name=my%20data.zip"),
+        ("https://h/a.py?a=100%&b=%zz&c=%41", "/p.json", "https://h/a.py?a=100%25&b=%25zz&c=%41"),
+        (
+            'https://h/a.py?a="x"\\<y>&b[]=^|`{}',
+            "/p.json",
+            "https://h/a.py?a=%22x%22%5C%3Cy%3E&b%5B%5D=%5E%7C%60%7B%7D",
+        ),
+        ("https://h/a b/数.py?q=数+1", "/p.json", "https://h/a%20b/%E6%95%B0.py?q=%E6%95%B0+1"),
+        ("a b.py?q=r s", "https://h/my dir/p.json", "https://h/my%20dir/a%20b.py?q=r%20s"),
+        ("a b.py?q=r s", "/d d/p.json", "file:///d%20d/a%20b.py"),
+        ("/a.py?q=1#" + DIGEST, "/p.json", "file:///a.py#" + DIGEST),
+        ("https://h/s@1/a.py?u=http://x/y?z&t=~(*)'!$,;", "/p.json", "https://h/s@1/a.py?u=http://x/y?z&t=~(*)'!$,;"),
+    ],
+)
+def test_reference_is_a_valid_uri(reference: str, origin: str, expected: str) -> None:
+    """What is fetched is escaped once, whatever was written, and a file carries no query."""
+    assert resolve_script(reference, origin).reference == expected
+    assert resolve_script(expected, origin).reference == expected
+
+
+def test_escaping_changes_no_parameter() -> None:
+    """Parameters are what was written, decoded, for files and addresses alike."""
+    for place in ("", "https://h/"):
+        assert resolve_script(f"{place}d.py?name=my data.zip&p=5%", "/p.json").parameters == {
+            "name": "my data.zip",
+            "p": "5%",
+        }
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        *("https://me:s3cret@h/a.py", "http://s3cret@h/a.py?x=1", "HTTPS://:s3cret@h:1/a.py", "https://s3cret:@h/a.py"),
+        *("//me:s3cret@h/a.py", "file://me:s3cret@localhost/a.py", "ftp://me:s3cret@h/a.py", " https://s3cret@h/a.py"),
+        *(
+            "https:/me:s3cret@h/a.py",
+            "https://me:s3cret/1@h/a.py",
+            "https://me:s3cret?@h/a.py",
+            "https://me:a s3cret@h/",
+        ),
+    ],
+)
+def test_credentials_are_refused(reference: str) -> None:
+    """A user or password in an address is refused without being repeated, and the message says where it belongs."""
+    for origin in ("/p.json", "https://h/p.json"):
+        with pytest.raises(ValueError, match="netrc") as caught:
+            resolve_script(reference, origin)
+        assert "s3cret" not in str(caught.value)
+        assert "s3cret" not in masked(f'found "{reference}", and more')
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "https://cdn.example/npm/pkg@1.0/a.py",
+            "tensorflow@2.21",
+            "./a@1.py",
+            "https://h/?to=a@b",
+            "https://[::1]:8/a@1",
+        ),
+        *('["https://h", "x@1"]', "https://h:8080/a@1.py", '{"processor": "zip@1"}', "a b@c"),
+    ],
+)
+def test_other_at_signs_stay(text: str) -> None:
+    """An ``@`` that belongs to a version, a path or a query is neither refused nor masked."""
+    assert not holds_credentials(text)
+    assert masked(text) == text
+
+
+@pytest.mark.parametrize(
     ("reference", "origin", "words"),
     [
         ("s3://bucket/a.py", "/p.json", ['"s3:"', "http, https or file"]),
@@ -115,6 +190,8 @@ def test_reference_keeps_query_and_digest() -> None:
         ("file://./a.py", "/p.json", ['the host "."', "relative to this document"]),
         ("//host/a.py", "/p.json", ['the host "host"']),
         ("file:a.py", "https://h/p.json", ["https://h/p.json", 'Drop "file:"']),
+        ("https://h h/a.py", "/p.json", ['" "', "in the host"]),
+        ("https://h/a.py?x=%00", "/p.json", [r"\u0000"]),
         ("a\n.py", "/p.json", [r"\n", "Remove it"]),
         ("a%00.py", "/p.json", [r"\u0000"]),
         ("a\ud800.py", "/p.json", [r"\ud800"]),

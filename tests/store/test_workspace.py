@@ -23,6 +23,12 @@ def test_run_id_becomes_a_folder_name(run_id: str, expected: str) -> None:
     assert run_folder(Path("/root"), "digits", run_id) == Path("/root/digits") / expected
 
 
+@pytest.mark.parametrize("run_ids", [("a:b", "a+b", "a_b"), ("数据", "数字", "__"), ("a b", "a_b", " a b")])
+def test_runs_that_read_alike_have_folders_of_their_own(run_ids: tuple[str, ...]) -> None:
+    """Two runs never share a folder."""
+    assert len({run_folder(Path("/root"), "digits", run_id) for run_id in run_ids}) == len(run_ids)
+
+
 @pytest.mark.parametrize("run_id", ["../../etc", "a/b", "..", ".", "x" * 500, "数据", "a b"])
 def test_strange_run_ids_stay_inside_and_apart(run_id: str) -> None:
     """No run id leaves the DAG's folder, names a folder too long for a file system, or shares one with another run."""
@@ -42,11 +48,42 @@ def test_missing_workspace_names_the_host_that_made_it(tmp_path: Path) -> None:
 
 
 def test_later_attempt_starts_clean(tmp_path: Path) -> None:
-    """Preparing the same run again removes what the first attempt left, but for its data."""
+    """What an earlier attempt left stays while the next one is prepared, and is gone when that one begins."""
     first = Workspace.create(tmp_path / "run")
-    first.write_config({})
+    first.begin_preparation()
+    first.commit({})
     (first.model / "old").write_text("", encoding="utf-8")
-    (first.data / "download").write_text("", encoding="utf-8")
+    (first.data / "old").write_text("", encoding="utf-8")
     second = Workspace.create(tmp_path / "run")
-    assert list(second.model.iterdir()) == []
-    assert [path.name for path in second.data.iterdir()] == ["download"]
+    (second.begin_preparation() / "0-a.py").write_text("", encoding="utf-8")
+    assert (second.model / "old").exists()
+    second.commit({"specVersion": "2.0"})
+    assert list(second.model.iterdir()) == list(second.data.iterdir()) == []
+    assert [path.name for path in second.scripts.iterdir()] == ["0-a.py"]
+    assert not second.prepared.exists()
+
+
+def test_folder_of_a_project_is_refused(tmp_path: Path) -> None:
+    """A folder with a pipeline-config.json, scripts/ and model/ of somebody's own is no workspace, and stays as it is."""
+    for name in ("pipeline-config.json", "scripts/mine.py", "model/mine.keras"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("mine", encoding="utf-8")
+    with pytest.raises(WorkspaceError, match=r"to be empty or the folder of an earlier run"):
+        Workspace.create(tmp_path)
+    assert (tmp_path / "scripts" / "mine.py").read_text(encoding="utf-8") == "mine"
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
+    """Whoever comes second is told, and can have the folder when the first has ended."""
+    workspace = Workspace.create(tmp_path / "run")
+    with workspace.alone(), pytest.raises(WorkspaceError, match=r"another run works in"), workspace.alone():
+        pass
+    with workspace.alone():
+        assert Workspace.create(tmp_path / "run") == workspace
+
+
+def test_vanished_folder_is_told_as_such(tmp_path: Path) -> None:
+    """When somebody has removed what a stage is to write into, the message says so."""
+    workspace = Workspace.create(tmp_path / "run")
+    with pytest.raises(WorkspaceError, match=r"cannot be written: .*if a script has removed"):
+        workspace.publish("datasource")

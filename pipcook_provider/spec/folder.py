@@ -1,0 +1,52 @@
+"""Which files of a folder are pipeline documents: the same for Airflow, lint, and whoever looks."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+#: Larger files in a dags folder are data, not pipeline documents; they are not even read.
+MAXIMUM_BYTES: Final = 1024 * 1024
+
+#: Folder-wide defaults, which are no document of their own.
+DEFAULTS_NAME: Final = "pipcook.defaults.json"
+
+_GONE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+
+
+def find_json_files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Yield the JSON files in a folder and those below it that may be pipeline documents, in a stable order.
+
+    Hidden folders and files, ``node_modules`` and folder defaults are left out. Only names are read: whoever wants one
+    document among thousands does not touch the others.
+
+    :returns: pairs of the path relative to ``folder`` (with ``/``) and the path.
+    """
+    for current, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__")) and name != "node_modules")
+        prefix = "".join(f"{part}/" for part in Path(current).relative_to(folder).parts)
+        for name in sorted(names):
+            if name.endswith(".json") and not name.startswith(".") and name != DEFAULTS_NAME:
+                yield prefix + name, Path(current, name)
+
+
+def is_pipeline_file(path: Path) -> bool:
+    """Tell whether a file holds a pipeline document, however broken.
+
+    :raises OSError: it cannot be read; what is gone meanwhile, or a link to nowhere, is simply none.
+    """
+    from pipcook_provider.spec.parse import is_pipeline_document
+
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAXIMUM_BYTES:
+            return False
+        return is_pipeline_document(path.read_text(encoding="utf-8", errors="replace"))
+    except OSError as exc:
+        if exc.errno in _GONE:
+            return False
+        raise

@@ -1,0 +1,34 @@
+"""``options.framework``: what can be said of a reference without looking for the framework."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from pipcook_provider.spec.credentials import refuse_credentials
+
+# The same forms as in pipcook_provider.frameworks.reference, which lies in another layer; a test compares the two.
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,59}(@[0-9][0-9a-z.+-]{0,39})?")
+_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+-]+):")
+
+
+def check_framework(text: str) -> None:
+    """Check the form of a reference.
+
+    :raises ValueError: it is neither ``name`` or ``name@version``, nor an ``http``, ``https`` or ``file`` URL, nor a
+        path (with a separator, beginning with ``.`` or ``~``, or ending in ``.zip``); or it holds a user or password.
+    """
+    if _NAME.fullmatch(text):
+        return
+    refuse_credentials(text)
+    if scheme := _SCHEME.match(text):
+        usable = scheme[1].lower() in {"http", "https", "file"}
+    else:
+        usable = text.startswith((".", "~")) or text.endswith(".zip") or "/" in text or "\\" in text
+    if not usable:
+        likely = "@".join(re.findall(r"[a-z0-9][a-z0-9._+-]*", text.lower())[:2])
+        example = likely if _NAME.fullmatch(likely) and not scheme else "tensorflow@2.21"
+        raise ValueError(
+            f'Expected the framework as name@version, such as "{example}", in small letters and without spaces, or as '
+            f'the http(s) URL of a zip, or the path of a zip or directory, found "{text}". Correct it, or write null.'
+        )

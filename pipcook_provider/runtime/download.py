@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import netrc
 import re
 import time
 from collections.abc import Sequence
@@ -50,6 +51,8 @@ def download(url: str, directory: Path, *, timeout: float = 30.0, back_off: Sequ
     :param directory: folder of downloads, shared by runs and processes; made if need be.
     :param timeout: seconds without a byte after which an attempt is given up.
     :param back_off: seconds to wait before each further attempt after a broken connection or a server's failure.
+    A server that asks for a user and password is answered with those of ``~/.netrc``.
+
     :raises FetchError: it cannot be had.
     :raises IntegrityError: what arrived is shorter than announced, or has another digest.
     """
@@ -58,6 +61,11 @@ def download(url: str, directory: Path, *, timeout: float = 30.0, back_off: Sequ
     scheme = urlsplit(address).scheme
     if scheme == "file":
         return _local(address, digest)
+    if "@" in urlsplit(address).netloc:
+        raise _final(
+            f"expected an address without user and password, found one with them ({urlsplit(address).hostname}): they "
+            "would be kept in the run's files. Put them into ~/.netrc, which downloads read."
+        )
     if scheme not in ("http", "https"):
         raise _final(f"expected an http, https or file URL, found {url!r}: it cannot be downloaded. Correct it.")
     directory.mkdir(parents=True, exist_ok=True)
@@ -117,7 +125,20 @@ def _opener() -> request.OpenerDirector:
         request.HTTPErrorProcessor,
     ):
         opener.add_handler(handler())
+    opener.add_handler(request.HTTPBasicAuthHandler(_Netrc()))
     return opener
+
+
+class _Netrc(request.HTTPPasswordMgr):
+    """Users and passwords from ``~/.netrc``, by host; asked for only when a server wants them."""
+
+    def find_user_password(self, realm: str, authuri: str) -> tuple[str | None, str | None]:  # noqa: ARG002
+        host = urlsplit(authuri if "//" in authuri else f"//{authuri}").hostname
+        try:
+            found = netrc.netrc().authenticators(host or "")
+        except (OSError, netrc.NetrcParseError):
+            found = None
+        return (found[0], found[2]) if found else (None, None)
 
 
 def _receive(address: str, response: http.client.HTTPResponse, directory: Path, digest: str | None) -> _Entry:

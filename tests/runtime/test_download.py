@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import hashlib
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pipcook_provider.runtime.download import download
 BODY = b"data " * 1000
 DIGEST = hashlib.sha256(BODY).hexdigest()
 AT_ONCE = (0.0, 0.0)
+CREDENTIALS = base64.b64encode(b"reader:sesame").decode()
 
 
 class DataServer(ThreadingHTTPServer):
@@ -35,6 +37,8 @@ class Handler(BaseHTTPRequestHandler):
         tag = hashlib.md5(self.server.body).hexdigest()
         if self.path == "/gone" or (self.path == "/flaky" and len(self.server.statuses) < 2):
             return self.answer(404 if self.path == "/gone" else 503)
+        if self.path == "/private" and self.headers["Authorization"] != f"Basic {CREDENTIALS}":
+            return self.answer(401, **{"WWW-Authenticate": 'Basic realm="data"'})
         if self.path.startswith("/moved"):
             target = "file:///etc/passwd" if self.path == "/moved-away" else "/data%20set.zip"
             return self.answer(302, Location=target)
@@ -173,3 +177,20 @@ def test_url_that_cannot_work_is_refused(url: str, tmp_path: Path) -> None:
     with pytest.raises(FetchError) as caught:
         download(url, tmp_path)
     assert not caught.value.retryable
+
+
+def test_user_and_password_come_from_netrc(server: DataServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that asks for a user and password gets those of ~/.netrc; without them the answer is told."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(FetchError, match="401"):
+        download(f"{server.url}/private", tmp_path / "downloads", back_off=AT_ONCE)
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login reader password sesame\n", encoding="utf-8")
+    (tmp_path / ".netrc").chmod(0o600)
+    assert download(f"{server.url}/private", tmp_path / "downloads", back_off=AT_ONCE).read_bytes() == BODY
+
+
+def test_password_in_an_address_is_refused(tmp_path: Path) -> None:
+    """An address with a password in it is refused at once, and the password is not repeated."""
+    with pytest.raises(FetchError, match=r"~/\.netrc") as caught:
+        download("http://reader:sesame@127.0.0.1:1/x", tmp_path)
+    assert "sesame" not in str(caught.value)

@@ -94,6 +94,7 @@ class _BrokenPipeline(DAG):
         """Claim the document's path: called after the importer has noted the loader's."""
         if self.relative_fileloc:
             self.relative_fileloc = str(Path(self.relative_fileloc).parent / self.__dict__["document"])
+            self.fileloc = self.relative_fileloc  # by which Airflow 3.1 still files the error
 
     def get_serialized_fields(self) -> NoReturn:  # type: ignore[override]
         """Refuse to be serialized, with the reason that a person is to read."""

@@ -87,7 +87,8 @@ class _BrokenPipeline(DAG):
     def of(cls, path: Path, folder: Path, dag_id: str, error: Exception) -> _BrokenPipeline:
         dag = cls(dag_id=dag_id, schedule=None)
         dag.__dict__["document"] = path.relative_to(folder)
-        dag.__dict__["error"] = error
+        own = isinstance(error, PipcookError)
+        dag.__dict__["problem"] = str(error) if own else f"{path}: Airflow cannot take it: {type(error).__name__}: {error}"
         return dag
 
     def validate(self) -> None:
@@ -98,7 +99,9 @@ class _BrokenPipeline(DAG):
 
     def get_serialized_fields(self) -> NoReturn:  # type: ignore[override]
         """Refuse to be serialized, with the reason that a person is to read."""
-        raise self.__dict__["error"]
+        from airflow.exceptions import SerializationError
+
+        raise SerializationError(self.__dict__["problem"])
 
 
 def _dag_id(name: str) -> str:

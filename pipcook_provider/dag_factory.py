@@ -88,7 +88,9 @@ class _BrokenPipeline(DAG):
         dag = cls(dag_id=dag_id, schedule=None)
         dag.__dict__["document"] = path.relative_to(folder)
         own = isinstance(error, PipcookError)
-        dag.__dict__["problem"] = str(error) if own else f"{path}: Airflow cannot take it: {type(error).__name__}: {error}"
+        dag.__dict__["problem"] = (
+            str(error) if own else f"{path}: Airflow cannot take it: {type(error).__name__}: {error}"
+        )
         return dag
 
     def validate(self) -> None:

@@ -225,6 +225,16 @@ def test_failing_build(settings: Settings, tmp_path: Path) -> None:
     assert not list((settings.home / "framework").glob("toy*"))
 
 
+def test_build_without_uv(monkeypatch: pytest.MonkeyPatch, settings: Settings, tmp_path: Path) -> None:
+    """Where there is no uv, pip installs the same, compiled."""
+    monkeypatch.setattr("pipcook_provider.frameworks.build._find_uv", lambda: None)
+    recipe = write_recipe(tmp_path / "recipes", "1.0.0", [{"name": "six", "version": "1.17.0"}])
+    framework = ensure_framework("toy", replace(settings, framework_recipes=(recipe,)))
+    assert framework.site_packages is not None
+    assert (framework.site_packages / "six.py").is_file()
+    assert list((framework.site_packages / "__pycache__").glob("six.*.pyc"))
+
+
 def test_gpu_on_macos(monkeypatch: pytest.MonkeyPatch, settings: Settings, tmp_path: Path) -> None:
     """Where there is no CUDA, asking for the GPU is a warning."""
     monkeypatch.setattr(sys, "platform", "darwin")

@@ -112,8 +112,7 @@ class StageRunner:
         script = script_path(workspace.scripts, stage.order, stage.subject.basename)
         framework = self._framework(spec) if spec.framework else None
         trains = stage.role == "model"
-        if trains:
-            workspace.clear_model()
+        output = workspace.begin_output(stage.task_id)
         context = StageContext(
             stage=stage.task_id,
             role=stage.role,
@@ -126,11 +125,13 @@ class StageRunner:
             modules=workspace.relative(script.modules) if script.modules else None,
             framework=str(framework.path) if framework else None,
             input=workspace.relative(workspace.output(stage.source)) if stage.source else None,
-            output=None if trains else workspace.relative(workspace.begin_output(stage.task_id)),
+            output=workspace.relative(output),
         )
         result = self._launch(spec, workspace, context, f"{stage.role} script {stage.subject.uri}")
         if trains:
-            workspace.write_model_pipeline(_without_airflow(spec.document))
+            workspace.publish_model(stage.task_id, _without_airflow(spec.document))
+        else:
+            workspace.publish(stage.task_id)
         return result
 
     def _build_artifact(self, spec: PipelineSpec, workspace: Workspace, stage: Stage) -> StageResult:
@@ -172,8 +173,6 @@ class StageRunner:
             ),
             recorder,
         )
-        if context.output:
-            workspace.publish(context.stage)
         return StageResult(context.stage, time.monotonic() - started, value, recorder.metrics)
 
     def _collect_scripts(self, spec: PipelineSpec, folder: Path) -> None:

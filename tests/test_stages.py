@@ -147,6 +147,24 @@ def test_model_keeps_no_path_of_the_machine(runner, write_pipeline, tmp_path) ->
     assert str(tmp_path) not in (workspace.model / "pipeline.json").read_text(encoding="utf-8")
 
 
+def test_failed_training_leaves_the_earlier_model(runner, write_pipeline, tmp_path) -> None:
+    """A model's stage that is run again and fails half-way does not cost the model that is there."""
+    script = """
+def train(runtime, options, context):
+    runtime.save_model(b"half", "model.txt")
+    if (context.workspace.cache_dir / "again").exists():
+        raise RuntimeError("out of luck")
+    (context.workspace.cache_dir / "again").touch()
+    runtime.save_model(b"whole", "model.txt")
+"""
+    workspace = prepared(runner, write_pipeline(scripts={"model.py": script}), tmp_path / "run")
+    for task_id in ("datasource", "dataflow_1", "model"):
+        runner.run(workspace, task_id)
+    with pytest.raises(ScriptError, match="out of luck"):
+        runner.run(workspace, "model")
+    assert (workspace.model / "model.txt").read_bytes() == b"whole"
+
+
 def test_editing_the_document_changes_nothing_in_a_prepared_run(runner, write_pipeline, tmp_path) -> None:
     """After prepare, stages read the workspace alone: document and scripts may change or vanish."""
     document = write_pipeline(scripts={"datasource.py": "import helper\n" + _DATASOURCE_WITH_HELPER})
@@ -224,7 +242,7 @@ def test_model_script_that_saves_nothing_fails(runner, write_pipeline, tmp_path)
     workspace = prepared(runner, spec, tmp_path / "run")
     runner.run(workspace, "datasource")
     runner.run(workspace, "dataflow_1")
-    with pytest.raises(ScriptError, match=r"expected the model script to save its model in model/, found nothing"):
+    with pytest.raises(ScriptError, match=r"expected the model script to save its model .*, found nothing"):
         runner.run(workspace, "model")
 
 

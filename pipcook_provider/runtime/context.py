@@ -43,7 +43,7 @@ class StageContext:
     :param framework: absolute path of the framework's directory.
     :param downloads: absolute path of the folder of downloads that all runs share.
     :param input: folder in the workspace that holds the incoming dataset.
-    :param output: folder in the workspace where the outgoing dataset is to be written.
+    :param output: folder in the workspace where the outgoing dataset, or the model's files, are to be written.
     """
 
     stage: str
@@ -100,13 +100,13 @@ class ScriptWorkspace:
     framework_dir: Path
 
     @classmethod
-    def at(cls, root: Path, framework: str | None) -> ScriptWorkspace:
-        """Return the folders of the run at ``root``."""
+    def at(cls, root: Path, framework: str | None, model: str = "model") -> ScriptWorkspace:
+        """Return the folders of the run at ``root``; ``model`` is where the model's files are to go."""
         return cls(
             root=root,
             data_dir=root / "data",
             cache_dir=root / "cache",
-            model_dir=root / "model",
+            model_dir=root / model,
             framework_dir=Path(framework) if framework else root / "framework",
         )
 

@@ -108,7 +108,7 @@ def _model(root: Path, context: StageContext, writer: MessageWriter) -> dict[str
     files = [path for path in model_dir.rglob("*") if path.is_file()]
     if not files:
         raise ScriptError(
-            f"expected the model script to save its model in {model_dir.name}/, found nothing there: the run would end "
+            "expected the model script to save its model in the model's folder, found nothing there: the run would end "
             "without a model. Call runtime.save_model(...), or write into context.workspace.model_dir."
         )
     return {"files": len(files), "bytes": sum(path.stat().st_size for path in files)}
@@ -142,11 +142,16 @@ def _script_function(root: Path, context: StageContext) -> Callable[..., Any]:
 
 def _script_context(root: Path, context: StageContext) -> Context:
     return Context(
-        workspace=ScriptWorkspace.at(root, context.framework),
+        workspace=ScriptWorkspace.at(root, context.framework, _model_folder(context)),
         task_type=TaskType(context.task_type),
         origin=context.origin,
         downloads_dir=Path(context.downloads),
     )
+
+
+def _model_folder(context: StageContext) -> str:
+    """Return where the model is: while it is trained, not yet in the place of an earlier one."""
+    return context.output if context.role == "model" and context.output else "model"
 
 
 def _read_dataset(root: Path, context: StageContext) -> DatasetPool:

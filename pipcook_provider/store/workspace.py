@@ -157,11 +157,6 @@ class Workspace:
             shutil.rmtree(self.prepared)
             _write_json(self.config, document)
 
-    def write_model_pipeline(self, document: Mapping[str, Any]) -> None:
-        """Write ``model/pipeline.json``, which tells a model's user what it was made from."""
-        with self._writable():
-            _write_json(self.model / "pipeline.json", document)
-
     def show_framework(self, directory: Path) -> None:
         """Link the framework into the run's folder, for people to see."""
         link = self.root / "framework"
@@ -179,11 +174,23 @@ class Workspace:
 
     def publish(self, task_id: str) -> None:
         """Make what a stage wrote its output, in the place of what an earlier attempt left."""
+        self._replace(self.output(task_id), task_id)
+
+    def publish_model(self, task_id: str, document: Mapping[str, Any]) -> None:
+        """Make what the model's stage wrote the run's model, with ``pipeline.json``: what it was made from."""
         with self._writable():
-            target = self.output(task_id)
+            _write_json(self._partial(task_id) / "pipeline.json", document)
+        self._replace(self.model, task_id)
+
+    def _replace(self, target: Path, task_id: str) -> None:
+        former = self._stages / f"{task_id}.former"
+        with self._writable():
+            if former.exists():
+                shutil.rmtree(former)
             if target.exists():
-                shutil.rmtree(target)
+                target.replace(former)
             self._partial(task_id).replace(target)
+            shutil.rmtree(former, ignore_errors=True)
 
     def output(self, task_id: str) -> Path:
         """Return the folder of a finished stage's output."""
@@ -196,11 +203,6 @@ class Workspace:
             self._stages.mkdir(parents=True, exist_ok=True)
             _write_json(path, context)
         return path
-
-    def clear_model(self) -> None:
-        """Empty the model's folder before a model is trained."""
-        with self._writable():
-            _empty(self.model)
 
     def _partial(self, task_id: str) -> Path:
         return self._stages / f"{task_id}.partial"

@@ -114,7 +114,12 @@ def _train(options: argparse.Namespace) -> int:
     with workspace.alone(), open_console(titles) as console:
         runner = StageRunner(settings, ProcessLauncher(settings), console, refresh=options.nocache)
         console.begin(PREPARE)
-        runner.prepare(spec, workspace)
+        try:
+            runner.prepare(spec, workspace)
+        except BaseException:
+            if options.output is None:
+                workspace.discard()
+            raise
         console.end()
         for stage in stages:
             console.begin(stage.task_id)
@@ -128,8 +133,10 @@ def _train(options: argparse.Namespace) -> int:
             else:
                 console.end(results[-1])
     _tell(workspace, results, as_json=options.json)
+    for failure in failures[:-1]:
+        print(f"pipcook: {failure}", file=sys.stderr)
     if failures:
-        raise failures[0]
+        raise failures[-1]
     return 0
 
 

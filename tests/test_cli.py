@@ -146,6 +146,15 @@ def train(runtime, options, context):
     assert (tmp_path / "out" / "b.zip").is_file()
 
 
+def test_run_that_never_began_leaves_no_folder(write_pipeline, tmp_path, monkeypatch) -> None:
+    """When a run cannot be prepared, the folder named after the time is not left lying around."""
+    document = write_pipeline(model="missing.py")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert main(["train", str(document)]) == 1
+    assert list((tmp_path / "here").iterdir()) == []
+
+
 def test_document_by_file_uri(write_pipeline, tmp_path) -> None:
     """A document may be named by path or by file: URI, with one slash or three."""
     document = write_pipeline()

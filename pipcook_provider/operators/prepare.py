@@ -16,10 +16,8 @@ class PipcookPrepareOperator(PipcookOperator):
 
     Pushes ``workspace`` (the run's folder) and ``host`` (the worker that made it) as its XCom.
 
-    :param document: path of the pipeline document; templated.
+    :param document: path of the pipeline document.
     """
-
-    template_fields = ("document",)
 
     def __init__(self, *, document: str | Path, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -157,6 +157,10 @@ class Workspace:
             shutil.rmtree(self.prepared)
             _write_json(self.config, document)
 
+    def discard(self) -> None:
+        """Remove the folder of a run that never began."""
+        shutil.rmtree(self.root, ignore_errors=True)
+
     def show_framework(self, directory: Path) -> None:
         """Link the framework into the run's folder, for people to see."""
         link = self.root / "framework"

@@ -5,15 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pipcook_provider import __version__
-from pipcook_provider.errors import PipcookError, ScriptError, SpecError
+from pipcook_provider.errors import PipcookError, ScriptError, SettingsError, SpecError
 from pipcook_provider.settings import Settings
 
 if TYPE_CHECKING:
@@ -29,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status: 0, 1 for a failure, 2 for wrong usage, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
     try:
-        return int(options.run(options))
+        with _leaving_in_order():
+            return int(options.run(options))
     except BrokenPipeError:
         # Whoever reads our output has seen enough; nothing must be flushed into the closed pipe at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -44,6 +48,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("pipcook: interrupted; the stage that was running has been ended", file=sys.stderr)
         return _INTERRUPTED
+
+
+@contextmanager
+def _leaving_in_order() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the command as an exception does: the stage with it, the terminal as it was."""
+
+    def leave(number: int, _frame: object) -> NoReturn:
+        sys.exit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -108,7 +130,9 @@ def _train(options: argparse.Namespace) -> int:
     spec = _read_document(options.uri, settings)
     stages = plan(spec)
     titles = {PREPARE: "prepare", **{stage.task_id: stage.title for stage in stages}}
-    workspace = Workspace.create(options.output or _folder_named_after_time())
+    folder = options.output or _folder_named_after_time()
+    is_new = not folder.exists()
+    workspace = Workspace.create(folder)
     results: list[StageResult] = []
     failures: list[PipcookError] = []
     with workspace.alone(), open_console(titles) as console:
@@ -117,7 +141,7 @@ def _train(options: argparse.Namespace) -> int:
         try:
             runner.prepare(spec, workspace)
         except BaseException:
-            if options.output is None:
+            if is_new:
                 workspace.discard()
             raise
         console.end()
@@ -167,6 +191,8 @@ def _lint(options: argparse.Namespace) -> int:
 
     documents: list[Path] = []
     for path in options.paths:
+        if not path.exists():
+            raise SettingsError(f"expected the path of a document or folder on this machine, found none at {path}.")
         documents += [file for _, file in find_json_files(path) if is_pipeline_file(file)] if path.is_dir() else [path]
     found: list[dict[str, Any]] = []
     for path in documents:

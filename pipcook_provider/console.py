@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from pipcook_provider.stages import StageResult
 
 _PROGRESS_INTERVAL = 1.0
+_REDRAW_INTERVAL = 0.1
+_MOST_LINES = 1_000
 
 
 @contextmanager
@@ -41,7 +44,11 @@ def open_console(titles: Mapping[str, str]) -> Iterator[Console]:
         TextColumn("{task.fields[told]}", markup=False),
     )
     with Bars(*columns, console=RichConsole(stderr=True)) as bars:
-        yield Console(_Bars(titles, bars))
+        view = _Bars(titles, bars)
+        try:
+            yield Console(view)
+        finally:
+            view.flush()
 
 
 class View(Protocol):
@@ -143,6 +150,8 @@ class _Bars:
             task_id: bars.add_task(title, start=False, total=None, told="") for task_id, title in titles.items()
         }
         self._current = next(iter(self._tasks.values()))
+        self._lock = threading.Lock()
+        self._lines: list[tuple[str, bool]] = []
 
     def begin(self, task_id: str) -> None:
         self._current = self._tasks[task_id]
@@ -155,7 +164,26 @@ class _Bars:
         self._bars.update(self._current, total=1, completed=value, told=f"{100 * value:.0f} % {told}")
 
     def line(self, text: str, *, of_script: bool) -> None:
-        self._bars.console.print(text, markup=False, highlight=False, style=None if of_script else "dim")
+        with self._lock:
+            self._lines.append((text, of_script))
+            waiting = len(self._lines)
+        if waiting == 1:
+            # Each print draws all bars anew: a script that prints much would wait for the terminal.
+            timer = threading.Timer(_REDRAW_INTERVAL, self.flush)
+            timer.daemon = True
+            timer.start()
+        elif waiting >= _MOST_LINES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Show the lines that wait."""
+        from rich.text import Text
+
+        with self._lock:
+            lines, self._lines = self._lines, []
+        if lines:
+            shown = (Text.from_ansi(text, style="" if of_script else "dim", no_wrap=True) for text, of_script in lines)
+            self._bars.console.print(Text("\n").join(shown), soft_wrap=True, highlight=False)
 
 
 def _summary(result: StageResult | None) -> str:

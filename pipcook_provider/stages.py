@@ -79,7 +79,13 @@ class StageRunner:
         for artifact in spec.artifacts:
             find_processor(artifact.processor)
         document = _as_it_runs(spec, train or {})
-        spec = parse_pipeline(json.dumps(document), spec.origin)
+        try:
+            self._prepare(parse_pipeline(json.dumps(document), spec.origin), document, workspace)
+        except BaseException:
+            workspace.abandon_preparation()
+            raise
+
+    def _prepare(self, spec: PipelineSpec, document: dict[str, Any], workspace: Workspace) -> None:
         self._collect_scripts(spec, workspace.begin_preparation())
         framework = self._framework(spec, refresh=self.refresh) if spec.framework else None
         if framework:

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -183,3 +184,51 @@ def test_reader_that_has_seen_enough_is_no_error(write_pipeline) -> None:
     command = f"{sys.executable} -m pipcook_provider.cli lint {document} {document} | true"
     told = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert told.stderr == ""
+
+
+def on_terminal(command: list[str], until: str = "", number: int = 0) -> tuple[int, str]:
+    """Run a command on a terminal; send a signal when a text is shown. Return the exit status and all that was shown."""
+    leader, follower = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
+    with subprocess.Popen(command, stderr=follower, stdout=subprocess.DEVNULL, env=environment) as process:
+        os.close(follower)
+        shown = b""
+        while True:
+            try:
+                chunk = os.read(leader, 65536)
+            except OSError:
+                break
+            if not chunk:
+                break
+            shown += chunk
+            if until and until.encode() in shown:
+                process.send_signal(number)
+                until = ""
+    os.close(leader)
+    return process.returncode, shown.decode()
+
+
+def test_terminal_shows_output_as_it_was_printed(write_pipeline, tmp_path) -> None:
+    """Emoji codes and brackets stay as they are, long lines are not broken, and no escape moves the cursor."""
+    line = "[red] :100: " + "path/" * 40
+    model = f"def train(runtime, options, context):\n    print({line!r}); print('\\x1b[2Jcleared')\n" + (
+        "    runtime.save_model(b'', 'm')\n"
+    )
+    document = write_pipeline(scripts={"model.py": model})
+    status, shown = on_terminal([*COMMAND, "train", str(document), "-o", str(tmp_path / "out")])
+    assert status == 0
+    assert line in shown
+    assert "cleared" in shown
+    assert "\x1b[2J" not in shown
+
+
+def test_terminated_command_leaves_the_terminal_as_it_was(write_pipeline, tmp_path) -> None:
+    """SIGTERM ends the stage, shows the cursor again and gives the exit status that shells expect."""
+    model = (
+        "import time\ndef train(runtime, options, context):\n    print('training', flush=True)\n    time.sleep(600)\n"
+    )
+    document = write_pipeline(scripts={"model.py": model})
+    command = [*COMMAND, "train", str(document), "-o", str(tmp_path / "out")]
+    status, shown = on_terminal(command, until="training", number=signal.SIGTERM)
+    assert status == 128 + signal.SIGTERM
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")

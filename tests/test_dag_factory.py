@@ -224,3 +224,13 @@ def test_documentation_shows_the_pipeline(write_pipeline) -> None:
     assert "| datasource |" in dag.doc_md
     assert "<script>" not in dag.doc_md
     assert "epochs=2" in dag.doc_md
+
+
+def test_linked_folders_are_followed(write_pipeline, tmp_path) -> None:
+    """Documents behind a link to a folder are found, as Airflow's own DAG files are; a link in a circle does no harm."""
+    document = write_pipeline(folder="real", name="a.json")
+    dags = tmp_path / "dags"
+    dags.mkdir()
+    (dags / "team").symlink_to(document.parent)
+    (document.parent / "again").symlink_to(dags)
+    assert set(load_pipelines(dags)) == {"team.a"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 import zipfile
 from collections.abc import Mapping
@@ -10,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from pipcook_provider.errors import ArtifactError
+
+#: What the run's folder holds for other purposes.
+_RESERVED = re.compile(r"model|cache|data|scripts|framework|pipeline-config\.json|\..*")
 
 _STORED = frozenset({".gz", ".jpg", ".jpeg", ".keras", ".npz", ".png", ".zip", ".zst"})
 
@@ -31,8 +35,7 @@ class ZipArtifact:
         path = Path(target)
         if path.is_dir():
             raise ArtifactError(f"pipcook-artifact-zip: target {target!r} is a folder; name a file in it.")
-        taken = [Path(name).absolute() for name in ("model", "cache", "data", "scripts", "pipeline-config.json")]
-        if any(path.absolute() == place or place in path.absolute().parents for place in taken):
+        if any(_RESERVED.fullmatch(place.relative_to(Path.cwd()).parts[0]) for place in _places(path)):
             raise ArtifactError(
                 f"pipcook-artifact-zip: target {target!r} lies in a place of the run's folder that has another purpose. "
                 'Choose another one, such as "model.zip".'
@@ -60,6 +63,12 @@ class ZipArtifact:
         finally:
             partial.unlink(missing_ok=True)
         return target
+
+
+def _places(path: Path) -> list[Path]:
+    """Return where a target lies in the run's folder: as it is written, and with links followed."""
+    found = [Path(os.path.normpath(path.absolute())), path.resolve()]
+    return [place for place in found if place.is_relative_to(Path.cwd()) and place != Path.cwd()]
 
 
 def _umask() -> int:

@@ -13,8 +13,10 @@ import http.client
 import json
 import netrc
 import re
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib import request
@@ -45,14 +47,13 @@ class _Entry:
 def download(url: str, directory: Path, *, timeout: float = 30.0, back_off: Sequence[float] = BACK_OFF) -> Path:
     """Return the file behind a URL, downloaded unless what is in the folder is still current.
 
-    A server is asked by ETag or Last-Modified; a file whose digest the URL states (``#sha256=...``) is not asked for
-    again. A ``file:`` URL is its own path, which may be a folder.
+    A server is asked by ETag or Last-Modified; when it cannot be reached, what is there is used. A file whose digest the
+    URL states (``#sha256=...``) is not asked for again. A ``file:`` URL is its own path, which may be a folder. A server
+    that asks for a user and password is answered with those of ``~/.netrc``.
 
     :param directory: folder of downloads, shared by runs and processes; made if need be.
     :param timeout: seconds without a byte after which an attempt is given up.
     :param back_off: seconds to wait before each further attempt after a broken connection or a server's failure.
-    A server that asks for a user and password is answered with those of ``~/.netrc``.
-
     :raises FetchError: it cannot be had.
     :raises IntegrityError: what arrived is shorter than announced, or has another digest.
     """
@@ -68,7 +69,8 @@ def download(url: str, directory: Path, *, timeout: float = 30.0, back_off: Sequ
         )
     if scheme not in ("http", "https"):
         raise _final(f"expected an http, https or file URL, found {url!r}: it cannot be downloaded. Correct it.")
-    directory.mkdir(parents=True, exist_ok=True)
+    with _writing(directory):
+        directory.mkdir(parents=True, exist_ok=True)
     state = directory / f"{hashlib.sha256(address.encode()).hexdigest()[:24]}.json"
     known = _read_entry(state)
     if known and digest:
@@ -80,6 +82,9 @@ def download(url: str, directory: Path, *, timeout: float = 30.0, back_off: Sequ
             entry = _fetch(address, known, directory, digest, timeout)
             break
         except FetchError as exc:
+            if delay is None and known and exc.retryable:
+                print(f"{exc} The copy that an earlier run downloaded is used.", file=sys.stderr)
+                return directory / known.file
             if delay is None or not exc.retryable:
                 raise
             time.sleep(delay)
@@ -146,18 +151,38 @@ def _receive(address: str, response: http.client.HTTPResponse, directory: Path, 
     size = 0
     partial = directory / f".{uuid4().hex}.part"
     try:
-        with partial.open("xb") as file:
-            while chunk := response.read(CHUNK):
+        with _writing(directory), partial.open("xb") as file:
+            while chunk := _read(response):
                 found.update(chunk)
                 size += file.write(chunk)
         _check_length(address, response.headers["Content-Length"], size)
         _check_digest(address, digest, found.hexdigest())
         name = f"{found.hexdigest()}-{_name(address)}"
-        partial.replace(directory / name)
+        with _writing(directory):
+            partial.replace(directory / name)
     finally:
         partial.unlink(missing_ok=True)
     headers = response.headers
     return _Entry(address, name, size, found.hexdigest(), headers["ETag"], headers["Last-Modified"])
+
+
+def _read(response: http.client.HTTPResponse) -> bytes:
+    try:
+        return response.read(CHUNK)
+    except OSError as exc:
+        raise http.client.HTTPException(str(exc) or type(exc).__name__) from exc
+
+
+@contextmanager
+def _writing(directory: Path) -> Iterator[None]:
+    """Tell what goes wrong with this machine's disk apart from what goes wrong with the network."""
+    try:
+        yield
+    except OSError as exc:
+        raise _final(
+            f"expected to write into {directory}, found {exc}: nothing was kept. Make room there, make it writable, or "
+            "set [pipcook] home to another folder."
+        ) from exc
 
 
 def _check_length(address: str, announced: str | None, size: int) -> None:
@@ -204,7 +229,7 @@ def _final(message: str, kind: type[FetchError] = FetchError) -> FetchError:
 
 
 def _name(address: str) -> str:
-    return re.sub(r"[^\w.-]", "_", unquote(urlsplit(address).path).rpartition("/")[2])[-80:] or "download"
+    return re.sub(r"[^\w.-]", "_", unquote(urlsplit(address).path).rpartition("/")[2])[-40:] or "download"
 
 
 def _read_entry(state: Path) -> _Entry | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -123,7 +124,7 @@ def _artifact_initialize(_root: Path, context: StageContext, _writer: MessageWri
 def _artifact_build(root: Path, context: StageContext, _writer: MessageWriter) -> dict[str, Any]:
     options = context.parameters
     built = load_processor(options["processor"]).build(root / "model", options)
-    return {"built": None if built is None else str(root / built)}
+    return {"built": None if built is None else os.path.normpath(root / built)}
 
 
 _ROLES: dict[str, Callable[[Path, StageContext, MessageWriter], dict[str, Any]]] = {

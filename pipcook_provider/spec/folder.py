@@ -21,12 +21,18 @@ _GONE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 def find_json_files(folder: Path) -> Iterator[tuple[str, Path]]:
     """Yield the JSON files in a folder and those below it that may be pipeline documents, in a stable order.
 
-    Hidden folders and files, ``node_modules`` and folder defaults are left out. Only names are read: whoever wants one
-    document among thousands does not touch the others.
+    Links to folders are followed, as Airflow does. Hidden folders and files, ``node_modules`` and folder defaults are left
+    out. Only names are read: whoever wants one document among thousands does not touch the others.
 
     :returns: pairs of the path relative to ``folder`` (with ``/``) and the path.
     """
-    for current, folders, names in os.walk(folder):
+    seen: set[tuple[int, int]] = set()
+    for current, folders, names in os.walk(folder, followlinks=True):
+        status = os.stat(current)  # noqa: PTH116 - of thousands of folders
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__")) and name != "node_modules")
         prefix = "".join(f"{part}/" for part in Path(current).relative_to(folder).parts)
         for name in sorted(names):

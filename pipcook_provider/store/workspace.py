@@ -55,6 +55,8 @@ class Workspace:
         """
         workspace = cls(root.expanduser().absolute())
         root = workspace.root
+        if root.exists() and not root.is_dir():
+            raise WorkspaceError(f"expected a folder for the run, found the file {root}. Choose a folder.")
         with workspace._writable():
             if root.is_dir() and any(root.iterdir()) and not (root / _MARKER).exists():
                 raise WorkspaceError(
@@ -143,19 +145,25 @@ class Workspace:
         return self.prepared / "scripts"
 
     def commit(self, document: Mapping[str, Any]) -> None:
-        """Begin the run that was prepared: what an earlier attempt left gives way.
+        """Begin the run that was prepared: what an earlier attempt left gives way, its model when the new one is there.
 
         :param document: the document as it runs.
         :raises WorkspaceError: the folder cannot be written.
         """
         with self._writable():
             self.config.unlink(missing_ok=True)
-            for folder in (self.root / "cache", self.data, self.model):
+            (self.root / "framework").unlink(missing_ok=True)
+            for folder in (self.root / "cache", self.data):
                 _empty(folder)
+            self.model.mkdir(exist_ok=True)
             _empty(self.scripts)
             (self.prepared / "scripts").replace(self.scripts)
             shutil.rmtree(self.prepared)
             _write_json(self.config, document)
+
+    def abandon_preparation(self) -> None:
+        """Remove what was being prepared; an earlier run stays as it was."""
+        shutil.rmtree(self.prepared, ignore_errors=True)
 
     def discard(self) -> None:
         """Remove the folder of a run that never began."""

@@ -42,7 +42,22 @@ def test_failed_build_leaves_the_former_zip(model: Path, tmp_path: Path) -> None
     assert [path.name for path in target.parent.iterdir()] == ["model.zip"]
 
 
-@pytest.mark.parametrize("target", [None, 3, "", "  ", ".", "model/a/b.zip", "./pipeline-config.json", "cache"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        None,
+        3,
+        "",
+        "  ",
+        ".",
+        "model/a/b.zip",
+        "./pipeline-config.json",
+        "cache",
+        ".pipcook-lock",
+        "framework/a.zip",
+        "a/../model/b.zip",
+    ],
+)
 def test_useless_target_is_refused_before_training(target: object) -> None:
     """initialize says what is wrong with the target."""
     with pytest.raises(ArtifactError, match="target"):

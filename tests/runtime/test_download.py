@@ -194,3 +194,29 @@ def test_password_in_an_address_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FetchError, match=r"~/\.netrc") as caught:
         download("http://reader:sesame@127.0.0.1:1/x", tmp_path)
     assert "sesame" not in str(caught.value)
+
+
+def test_copy_serves_while_the_server_is_away(
+    server: DataServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A server that cannot be reached does not fail a run whose data is here already; it is told."""
+    first = download(f"{server.url}/x", tmp_path, back_off=AT_ONCE)
+    server.shutdown()
+    server.server_close()
+    assert download(f"{server.url}/x", tmp_path, back_off=AT_ONCE) == first
+    assert "The copy that an earlier run downloaded is used" in capsys.readouterr().err
+    with pytest.raises(FetchError):
+        download(f"{server.url}/another", tmp_path, back_off=AT_ONCE)
+
+
+def test_long_names_fit_the_file_system(server: DataServer, tmp_path: Path) -> None:
+    """A name of many bytes is cut to what a file system takes."""
+    assert download(f"{server.url}/{'%E6%95%B0' * 80}.zip", tmp_path, back_off=AT_ONCE).read_bytes() == BODY
+
+
+def test_disk_that_cannot_be_written_is_not_blamed_on_the_network(server: DataServer, tmp_path: Path) -> None:
+    """A folder that cannot be written is told as such, and not tried again."""
+    (tmp_path / "taken").write_text("a file", encoding="utf-8")
+    with pytest.raises(FetchError, match=r"expected to write into .*taken") as caught:
+        download(f"{server.url}/x", tmp_path / "taken", back_off=AT_ONCE)
+    assert not caught.value.retryable

@@ -42,11 +42,10 @@ def test_run_is_train(write_pipeline, tmp_path, monkeypatch, capfd) -> None:
     assert (Path(result["model"]) / "model.txt").is_file()
 
 
-def test_terminal_shows_a_bar_for_each_stage(write_pipeline, tmp_path) -> None:
-    """On a terminal there is a bar for each stage, with what it ended with."""
+def on_terminal(command: list[str], until: str = "", number: int = 0) -> tuple[int, str]:
+    """Run a command on a terminal; send a signal when a text is shown. Return the exit status and all that was shown."""
     leader, follower = pty.openpty()
-    command = [*COMMAND, "train", str(write_pipeline()), "-o", str(tmp_path / "out")]
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "NO_COLOR": "1"}
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
     with subprocess.Popen(command, stderr=follower, stdout=subprocess.DEVNULL, env=environment) as process:
         os.close(follower)
         shown = b""
@@ -58,12 +57,22 @@ def test_terminal_shows_a_bar_for_each_stage(write_pipeline, tmp_path) -> None:
             if not chunk:
                 break
             shown += chunk
-    text = shown.decode()
-    assert process.returncode == 0
-    assert "━" in text
-    assert all(title in text for title in ("prepare", "datasource: datasource.py", "model: model.py", "artifact 1"))
-    assert "loss 0.5" in text
-    assert not re.search(r"\x1b\[[\d;]*3\dm", text), "NO_COLOR is set"
+            if until and until.encode() in shown:
+                process.send_signal(number)
+                until = ""
+    os.close(leader)
+    return process.returncode, shown.decode()
+
+
+def test_terminal_shows_a_bar_for_each_stage(write_pipeline, tmp_path, monkeypatch) -> None:
+    """On a terminal there is a bar for each stage, with what it ended with."""
+    monkeypatch.setenv("NO_COLOR", "1")
+    status, shown = on_terminal([*COMMAND, "train", str(write_pipeline()), "-o", str(tmp_path / "out")])
+    assert status == 0
+    assert "━" in shown
+    assert all(title in shown for title in ("prepare", "datasource: datasource.py", "model: model.py", "artifact 1"))
+    assert "loss 0.5" in shown
+    assert not re.search(r"\x1b\[[\d;]*3\dm", shown), "NO_COLOR is set"
 
 
 def test_failure_is_told_without_python_internals(write_pipeline, tmp_path, capfd) -> None:
@@ -184,28 +193,6 @@ def test_reader_that_has_seen_enough_is_no_error(write_pipeline) -> None:
     command = f"{sys.executable} -m pipcook_provider.cli lint {document} {document} | true"
     told = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert told.stderr == ""
-
-
-def on_terminal(command: list[str], until: str = "", number: int = 0) -> tuple[int, str]:
-    """Run a command on a terminal; send a signal when a text is shown. Return the exit status and all that was shown."""
-    leader, follower = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
-    with subprocess.Popen(command, stderr=follower, stdout=subprocess.DEVNULL, env=environment) as process:
-        os.close(follower)
-        shown = b""
-        while True:
-            try:
-                chunk = os.read(leader, 65536)
-            except OSError:
-                break
-            if not chunk:
-                break
-            shown += chunk
-            if until and until.encode() in shown:
-                process.send_signal(number)
-                until = ""
-    os.close(leader)
-    return process.returncode, shown.decode()
 
 
 def test_terminal_shows_output_as_it_was_printed(write_pipeline, tmp_path) -> None:

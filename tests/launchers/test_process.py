@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from helpers import prepared
 
@@ -46,8 +47,8 @@ def wait_until(condition, seconds: float = 10.0) -> bool:
 def is_alive(pid: int) -> bool:
     """Tell whether a process runs; a zombie does not."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
 
 

@@ -20,23 +20,23 @@ from pipcook_provider.store.workspace import Workspace, run_folder
 )
 def test_run_id_becomes_a_folder_name(run_id: str, expected: str) -> None:
     """Characters that split PYTHONPATH are replaced; the rest stays readable."""
-    assert run_folder(Path("/root"), "digits", run_id) == Path("/root/digits") / expected
+    assert run_folder(Path("/workspaces"), "digits", run_id) == Path("/workspaces/digits") / expected
 
 
 @pytest.mark.parametrize("run_ids", [("a:b", "a+b", "a_b"), ("数据", "数字", "__"), ("a b", "a_b", " a b")])
 def test_runs_that_read_alike_have_folders_of_their_own(run_ids: tuple[str, ...]) -> None:
     """Two runs never share a folder."""
-    assert len({run_folder(Path("/root"), "digits", run_id) for run_id in run_ids}) == len(run_ids)
+    assert len({run_folder(Path("/workspaces"), "digits", run_id) for run_id in run_ids}) == len(run_ids)
 
 
 @pytest.mark.parametrize("run_id", ["../../etc", "a/b", "..", ".", "x" * 500, "数据", "a b"])
 def test_strange_run_ids_stay_inside_and_apart(run_id: str) -> None:
     """No run id leaves the DAG's folder, names a folder too long for a file system, or shares one with another run."""
-    folder = run_folder(Path("/root"), "digits", run_id)
-    assert folder.parent == Path("/root/digits")
+    folder = run_folder(Path("/workspaces"), "digits", run_id)
+    assert folder.parent == Path("/workspaces/digits")
     assert folder.name not in ("", ".", "..")
     assert len(folder.name) < 255
-    assert folder != run_folder(Path("/root"), "digits", run_id + "_")
+    assert folder != run_folder(Path("/workspaces"), "digits", run_id + "_")
 
 
 def test_missing_workspace_names_the_host_that_made_it(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import requests
 from http_server import Server, serving
@@ -246,11 +247,11 @@ def test_killed_task_leaves_no_process(airflow: Airflow) -> None:
     assert prepared
     data = Path(airflow.result("slow", run_id, "prepare")["workspace"]) / "data"
     wait_for((data / "pids").exists, bool)
-    pids = (data / "pids").read_text().split()
-    assert all(Path(f"/proc/{pid}").exists() for pid in pids)
+    pids = [int(word) for word in (data / "pids").read_text().split()]
+    assert all(map(psutil.pid_exists, pids))
     path = f"dags/slow/dagRuns/{run_id}/taskInstances/datasource"
     airflow.request("PATCH", path, json={"new_state": "failed"})
-    wait_for(lambda: [pid for pid in pids if Path(f"/proc/{pid}").exists()], lambda left: not left, 60)
+    wait_for(lambda: [pid for pid in pids if psutil.pid_exists(pid)], lambda left: not left, 60)
     assert airflow.finished("slow", run_id) == "failed"
 
 

@@ -13,9 +13,10 @@ options below is also what the provider declares to Airflow, so ``airflow config
 from __future__ import annotations
 
 import configparser
+import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,17 @@ def _runner(text: str) -> str:
     return text
 
 
+def _rewrites(text: str) -> tuple[tuple[str, str], ...]:
+    if not text:
+        return ()
+    pairs = json.loads(text)
+    if not isinstance(pairs, dict) or not all(isinstance(value, str) and key and value for key, value in pairs.items()):
+        raise ValueError(
+            'expected a JSON object of URI prefixes, such as {"https://a.example/": "https://b.example/a/"}'
+        )
+    return tuple(sorted(pairs.items(), key=lambda pair: -len(pair[0])))
+
+
 def _seconds(text: str) -> float:
     value = float(text)
     if not 0 < value < float("inf"):
@@ -62,6 +74,18 @@ def _option(default: str, parse: Callable[[str], Any], description: str, *, show
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What authenticates requests to one place.
+
+    :param prefix: the URI below which the headers are sent, and nowhere else.
+    :param headers: such as ``Authorization``; never shown.
+    """
+
+    prefix: str
+    headers: Mapping[str, str] = field(repr=False)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The ``[pipcook]`` settings, resolved.
@@ -72,6 +96,9 @@ class Settings:
     :param framework_recipes: folders with recipes of one's own, searched before the shipped ones.
     :param allowed_origins: prefixes of the URIs that scripts, frameworks and documents from the network may come from;
         empty allows all.
+    :param url_rewrites: pairs of a URI prefix and what stands in its place when something is fetched, the longest first.
+    :param connections: ids of the Airflow connections that may authenticate downloads from their hosts.
+    :param credentials: what those connections say; no option, the Airflow face fills it.
     :param child_environment: names of environment variables that stages may see beside the basic ones.
     :param runner: where stages run: ``process``.
     :param fetch_timeout: seconds without a byte after which a download is given up and tried again.
@@ -96,6 +123,16 @@ class Settings:
         _words,
         "URI prefixes that scripts, frameworks and documents from the network may come from. Empty allows all.",
     )
+    url_rewrites: tuple[tuple[str, str], ...] = _option(
+        "",
+        _rewrites,
+        "JSON object of URI prefixes and what to fetch from instead, for networks that reach only a mirror of their own.",
+        shown=False,
+    )
+    connections: tuple[str, ...] = _option(
+        "", _words, "Ids of Airflow connections that authenticate downloads from their hosts, separated by commas."
+    )
+    credentials: tuple[Credential, ...] = field(default=(), repr=False)
     child_environment: tuple[str, ...] = _option(
         "", _words, "Names of environment variables that stages may see, separated by commas."
     )
@@ -111,7 +148,7 @@ class Settings:
         """
         configured = _airflow_section(environ)
         values: dict[str, Any] = {}
-        for option in fields(cls):
+        for option in _options():
             name = option.name
             for source, text in (
                 (f"PIPCOOK_{name.upper()}", environ.get(f"PIPCOOK_{name.upper()}")),
@@ -134,8 +171,12 @@ def declared_options() -> dict[str, dict[str, Any]]:
             "example": None,
             "default": option.metadata["default"],
         }
-        for option in fields(Settings)
+        for option in _options()
     }
+
+
+def _options() -> list[Field[Any]]:
+    return [option for option in fields(Settings) if option.metadata]
 
 
 def _parse(parse: Callable[[str], Any], text: str, source: str) -> Any:

@@ -1,4 +1,4 @@
-"""How a run looks to a person: a progress bar per stage on a terminal, plain lines elsewhere."""
+"""How work looks to a person: progress bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
+from pipcook_provider.frameworks.report import LogReport, Report
 from pipcook_provider.runtime.messages import Log, Message, Metric, Progress, describe_figures
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def open_console(titles: Mapping[str, str]) -> Iterator[Console]:
 
     :param titles: what to call each stage, by task id, in the order in which they run.
     """
-    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+    if not _on_terminal():
         yield Console(_Lines(titles))
         return
     from rich.console import Console as RichConsole
@@ -49,6 +50,60 @@ def open_console(titles: Mapping[str, str]) -> Iterator[Console]:
             yield Console(view)
         finally:
             view.flush()
+
+
+@contextmanager
+def open_report() -> Iterator[Report]:
+    """Yield what shows the steps of getting frameworks, in the form that fits where stderr goes."""
+    if not _on_terminal():
+        yield LogReport(_Stderr())
+        return
+    from rich.console import Console as RichConsole
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Bars(*columns, console=RichConsole(stderr=True)) as bars:
+        yield _BarReport(bars)
+
+
+def _on_terminal() -> bool:
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+class _Stderr:
+    """Takes what a log would take."""
+
+    def info(self, event: str, *arguments: object) -> None:
+        print(event % arguments, file=sys.stderr, flush=True)
+
+    def warning(self, event: str, *arguments: object) -> None:
+        print(f"warning: {event % arguments}", file=sys.stderr, flush=True)
+
+
+class _BarReport:
+    """A bar for each long step; sentences scroll by above."""
+
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
+
+    def info(self, text: str) -> None:
+        self._bars.console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
+
+    def warning(self, text: str) -> None:
+        self._bars.console.print(f"warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+    def progress(self, label: str, done: int, total: int | None) -> None:
+        if label not in self._tasks:
+            self._tasks[label] = self._bars.add_task(label, total=total)
+        self._bars.update(self._tasks[label], completed=done, total=total)
 
 
 class View(Protocol):

@@ -9,6 +9,7 @@ The tree, with what each one means::
     │   ├── OriginError         the URI lies outside the allowed origins
     │   ├── FetchNotFound       the server or the disk has nothing at that address
     │   └── IntegrityError      what arrived is not what was announced (digest, size, archive)
+    ├── LockError              what a document runs is not what the lock beside it names
     ├── CacheError              the folder shared by runs cannot be written, or is full
     ├── FrameworkError          a framework could not be had
     │   ├── FrameworkNotFound   no cache entry, mirror file or recipe answers to the name
@@ -106,6 +107,10 @@ class FetchNotFound(FetchError):  # noqa: N818 - the sentence reads better witho
 
 class IntegrityError(FetchError):
     """What arrived is not what was announced: another digest, another size, a broken or unsafe archive."""
+
+
+class LockError(PipcookError):
+    """What a document runs is not what the lock beside it names, or the lock cannot be used."""
 
 
 class CacheError(PipcookError):

@@ -9,6 +9,22 @@ from pipcook_provider.settings import SECTION, declared_options
 
 _HOOK = "pipcook_provider.hooks.framework.PipcookFrameworkHook"
 
+#: How the connection's form shows the standard fields, and the field of its own.
+FORM: dict[str, Any] = {
+    "hidden-fields": [],
+    "relabeling": {"schema": "Scheme", "host": "Mirror", "login": "User"},
+    "placeholders": {
+        "schema": "https",
+        "host": "mirror.example.com/framework",
+        "extra": '{"headers": {"X-Api-Key": "..."}}',
+    },
+}
+TOKEN: dict[str, Any] = {
+    "label": "Token",
+    "description": "Sent as a bearer token, in the place of user and password.",
+    "schema": {"type": ["string", "null"], "format": "password"},
+}
+
 
 def get_provider_info() -> dict[str, Any]:
     """Return the provider's info in the form of Airflow's ``provider_info.schema.json``."""
@@ -41,13 +57,11 @@ def get_provider_info() -> dict[str, Any]:
                 "connection-type": "pipcook_framework",
                 "hook-class-name": _HOOK,
                 "hook-name": "Pipcook framework",
-                "ui-field-behaviour": {
-                    "hidden-fields": ["extra"],
-                    "relabeling": {"schema": "Scheme", "host": "Mirror", "login": "User"},
-                    "placeholders": {"schema": "https", "host": "mirror.example.com/framework"},
-                },
+                "conn-fields": {"token": TOKEN},
+                "ui-field-behaviour": FORM,
             }
         ],
+        "cli": ["pipcook_provider.airflow_cli.get_pipcook_commands"],
         "config": {
             SECTION: {
                 "description": "Pipcook pipelines. Each option can also be set by an environment variable PIPCOOK_<OPTION>.",

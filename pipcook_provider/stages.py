@@ -10,25 +10,33 @@ import copy
 import difflib
 import json
 import math
+import shutil
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipcook_provider.errors import LaunchError, ParameterError, ScriptError, StageError
-from pipcook_provider.frameworks import Framework, ensure_framework
+from pipcook_provider.errors import LaunchError, LockError, ParameterError, ScriptError, StageError
+from pipcook_provider.frameworks import Framework, FrameworkPin, absolute_reference, ensure_framework, platform_key
+from pipcook_provider.frameworks.report import Report
 from pipcook_provider.launchers import Launch, Launcher, Listener
+from pipcook_provider.lockfile import Lock, LockedFramework, describe_processor, describe_script, lock_path, script_name
 from pipcook_provider.plan import PREPARE, Stage, plan, training_parameters
 from pipcook_provider.runtime.context import StageContext
 from pipcook_provider.runtime.loading import ENTRY_POINTS
-from pipcook_provider.runtime.messages import Log, Message, Metric
+from pipcook_provider.runtime.messages import Log, Message, Metric, Progress
 from pipcook_provider.runtime.processors import find_processor
 from pipcook_provider.settings import Settings
 from pipcook_provider.spec import ArtifactSpec, PipelineSpec, ScriptSpec, load_pipeline_spec, parse_pipeline
-from pipcook_provider.store.fetch import download
-from pipcook_provider.store.scripts import collect_script, offers, script_path
+from pipcook_provider.store.scripts import CollectedScript, collect_script, offers, script_path
+from pipcook_provider.store.web import fetch_cached
 from pipcook_provider.store.workspace import Workspace
+from pipcook_provider.units import show_size
+
+#: Where a prepared run's document keeps what a lock says of its framework.
+_LOCKED = "lockedFramework"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +94,24 @@ class StageRunner:
             raise
 
     def _prepare(self, spec: PipelineSpec, document: dict[str, Any], workspace: Workspace) -> None:
-        self._collect_scripts(spec, workspace.begin_preparation())
-        framework = self._framework(spec, refresh=self.refresh) if spec.framework else None
-        if framework:
+        report = _ListenerReport(self.listener)
+        lock = Lock.beside(spec.origin)
+        scripts = _collect_scripts(spec, workspace.begin_preparation(), self.settings, report)
+        if lock:
+            for script, collected in zip(spec.scripts, scripts, strict=True):
+                lock.check_script(spec.origin, script, describe_script(collected))
+            lock.check_processors(spec.origin, (artifact.processor for artifact in spec.artifacts))
+        framework = None
+        if spec.framework:
+            reference, pin = absolute_reference(spec.framework, spec.origin), None
+            if lock:
+                reference, pin = lock.framework_pin(spec.origin, spec.framework, platform_key(gpu=spec.gpu))
+                document[_LOCKED] = pin.to_json()
+            framework = ensure_framework(
+                reference, self.settings, gpu=spec.gpu, refresh=self.refresh, pin=pin, report=report
+            )
             document["options"]["framework"] = framework.reference
+            report.info(f"framework {framework.reference} at {framework.path}")
         if spec.artifacts:
             self._initialize_artifacts(spec, workspace)
         workspace.commit(document)
@@ -181,32 +203,98 @@ class StageRunner:
         )
         return StageResult(context.stage, time.monotonic() - started, value, recorder.metrics)
 
-    def _collect_scripts(self, spec: PipelineSpec, folder: Path) -> None:
-        roles = ["datasource", *["dataflow"] * len(spec.dataflow), "model"]
-        for order, (role, script) in enumerate(zip(roles, spec.scripts, strict=True)):
-            target = script_path(folder, order, script.basename)
-            modules = folder / f"{order}-modules"
-            collect_script(
-                script.reference, script.path, target, modules, lambda uri, file: download(uri, file, self.settings)
-            )
-            name = ENTRY_POINTS[role]
-            if not offers(target.file, name):
-                raise ScriptError(
-                    f"the {role} script {script.uri} defines no {name!r}, which is what its stage calls: nothing was run. "
-                    f"Define a function {name}(...) in it."
-                )
-
-    def _framework(self, spec: PipelineSpec, *, refresh: bool = False) -> Framework:
+    def _framework(self, spec: PipelineSpec) -> Framework:
+        """Return the framework of a prepared run: its document has the exact reference, and what a lock says of it."""
         assert spec.framework is not None
-
-        def report(text: str) -> None:
-            self.listener.message(Log("info", text))
-
-        framework = ensure_framework(
-            spec.framework, self.settings, gpu=spec.gpu, origin=spec.origin, refresh=refresh, report=report
-        )
-        report(f"framework {framework.reference} at {framework.path}")
+        report = _ListenerReport(self.listener)
+        pin = FrameworkPin.read(spec.document[_LOCKED]) if _LOCKED in spec.document else None
+        framework = ensure_framework(spec.framework, self.settings, gpu=spec.gpu, pin=pin, report=report)
+        report.info(f"framework {framework.reference} at {framework.path}")
         return framework
+
+
+def lock_pipeline(spec: PipelineSpec, settings: Settings, report: Report) -> Path:
+    """Write the lock beside a document: what it runs now is what it may run from now on.
+
+    A lock that is there keeps what it says of the framework on other platforms, as long as it is the same framework.
+
+    :returns: the lock's path.
+    :raises LockError: the document is none on this machine, or the lock cannot be written.
+    :raises PipcookError: something that the document names is not there.
+    """
+    path = lock_path(spec.origin)
+    if path is None:
+        raise LockError(
+            f"a lock lies beside its document, so the document was expected on this machine, but {spec.origin} is in the "
+            "network. Save the document, and lock that."
+        )
+    with tempfile.TemporaryDirectory(prefix="pipcook-lock-") as folder:
+        collected = _collect_scripts(spec, Path(folder), settings, report)
+        scripts = {
+            script_name(spec.origin, script): describe_script(found)
+            for script, found in zip(spec.scripts, collected, strict=True)
+        }
+    processors = {artifact.processor: describe_processor(artifact.processor) for artifact in spec.artifacts}
+    framework = _lock_framework(spec, path, settings, report) if spec.framework else None
+    Lock(scripts, processors, framework).write(path)
+    return path
+
+
+def _lock_framework(spec: PipelineSpec, path: Path, settings: Settings, report: Report) -> LockedFramework:
+    assert spec.framework is not None
+    reference = absolute_reference(spec.framework, spec.origin)
+    framework = ensure_framework(reference, settings, gpu=spec.gpu, report=report)
+    former = Lock.beside(spec.origin) if path.exists() else None
+    known = former.framework if former else None
+    same = known is not None and (known.asked, known.reference) == (spec.framework, framework.reference)
+    others = known.platforms if known is not None and same else {}
+    pin = FrameworkPin.of(framework)
+    return LockedFramework(spec.framework, framework.reference, {**others, platform_key(gpu=spec.gpu): pin})
+
+
+def _collect_scripts(spec: PipelineSpec, folder: Path, settings: Settings, report: Report) -> list[CollectedScript]:
+    """Bring the scripts of a document into a folder, in their order; refuse those that cannot work."""
+
+    def fetch(uri: str, target: Path) -> None:
+        shutil.copyfile(fetch_cached(uri, settings, on_stale=report.warning), target)
+
+    collected = []
+    roles = ["datasource", *["dataflow"] * len(spec.dataflow), "model"]
+    for order, (role, script) in enumerate(zip(roles, spec.scripts, strict=True)):
+        target = script_path(folder, order, script.basename)
+        collect_script(script.reference, script.path, target, folder / f"{order}-modules", fetch)
+        name = ENTRY_POINTS[role]
+        if not offers(target.file, name):
+            raise ScriptError(
+                f"the {role} script {script.uri} defines no {name!r}, which is what its stage calls: nothing was run. "
+                f"Define a function {name}(...) in it."
+            )
+        collected.append(script_path(folder, order, script.basename))
+    return collected
+
+
+class _ListenerReport:
+    """Tells a run's listener how its framework is got."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._told: tuple[str, int] | None = None
+
+    def info(self, text: str) -> None:
+        self._listener.message(Log("info", text))
+
+    def warning(self, text: str) -> None:
+        self._listener.message(Log("warning", text))
+
+    def progress(self, label: str, done: int, total: int | None) -> None:
+        hundredths = 100 * done // total if total else 0
+        if (label, hundredths) == self._told:
+            return
+        if self._told is None or self._told[0] != label:
+            self.info(f"{label}{f' ({show_size(total)})' if total else ''}")
+        self._told = (label, hundredths)
+        if total:
+            self._listener.message(Progress(done / total, {}))
 
 
 def _require_process_runner(spec: PipelineSpec, settings: Settings) -> None:
@@ -261,6 +349,7 @@ def _as_it_runs(spec: PipelineSpec, train: Mapping[str, Any]) -> dict[str, Any]:
     """
     document: dict[str, Any] = copy.deepcopy(dict(spec.document))
     document["origin"] = spec.origin
+    document.pop(_LOCKED, None)
     known = {parameter.name: parameter for parameter in training_parameters(spec.train)}
     for name, value in train.items():
         if name not in known:
@@ -280,7 +369,7 @@ def _as_it_runs(spec: PipelineSpec, train: Mapping[str, Any]) -> dict[str, Any]:
 
 def _without_airflow(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return the document as ``model/pipeline.json`` keeps it: without what only concerns Airflow, or this machine."""
-    kept = {name: value for name, value in document.items() if name != "origin"}
+    kept = {name: value for name, value in document.items() if name not in ("origin", _LOCKED)}
     if "options" in kept:
         kept["options"] = {name: value for name, value in kept["options"].items() if name != "airflow"}
     return kept

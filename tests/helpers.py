@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 from pipcook_provider.spec import PipelineSpec, load_pipeline_spec
 from pipcook_provider.stages import StageRunner
@@ -19,3 +22,20 @@ def prepared(
     workspace = Workspace.create(folder)
     runner.prepare(spec, workspace, train)
     return workspace
+
+
+def zipped(name: str = "toy", version: str = "1.2.3", **more: object) -> bytes:
+    """Return a framework's zip with one module in it."""
+    buffer = io.BytesIO()
+    with ZipFile(buffer, "w") as bundle:
+        bundle.writestr("framework.json", json.dumps({"name": name, "version": version, "packages": [], **more}))
+        bundle.writestr("index.py", "def initialize(options): ...\n")
+        bundle.writestr("site-packages/toy.py", f"version = {version!r}\n")
+    return buffer.getvalue()
+
+
+def write_toy(folder: Path, version: str = "1.2.3") -> str:
+    """Write the zip of a framework and return its path."""
+    path = folder / f"toy-{version}.zip"
+    path.write_bytes(zipped(version=version))
+    return str(path)

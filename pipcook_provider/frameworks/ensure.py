@@ -6,22 +6,22 @@ once. A zip's path is unpacked once per content; a directory is used where it is
 
 from __future__ import annotations
 
-import logging
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-from pipcook_provider.archive import extract_zip
-from pipcook_provider.errors import FrameworkNotFound
+from pipcook_provider.errors import FrameworkError, FrameworkNotFound
 from pipcook_provider.frameworks.framework import Framework, Manifest
-from pipcook_provider.frameworks.mirror import Report, unpack_uri
-from pipcook_provider.frameworks.named import NamedFramework
+from pipcook_provider.frameworks.mirror import Unpacking, unpack_uri, unpack_zip
+from pipcook_provider.frameworks.named import ensure_named
+from pipcook_provider.frameworks.pin import FrameworkPin
 from pipcook_provider.frameworks.platform import Platform
 from pipcook_provider.frameworks.reference import NameReference, PathReference, UrlReference, parse_reference
+from pipcook_provider.frameworks.report import LogReport, Report
+from pipcook_provider.frameworks.sources import Search
 from pipcook_provider.settings import Settings
-from pipcook_provider.store.cache import Cache
-from pipcook_provider.store.fetch import check_origin
-
-_report = logging.getLogger(__name__).info
+from pipcook_provider.store.cache import Built, Cache, Damage
+from pipcook_provider.store.fetch import check_origin, shown
 
 
 def ensure_framework(
@@ -29,71 +29,134 @@ def ensure_framework(
     settings: Settings,
     *,
     gpu: bool = False,
-    origin: str | None = None,
     refresh: bool = False,
-    report: Report = _report,
+    verify: bool = False,
+    pin: FrameworkPin | None = None,
+    report: Report | None = None,
 ) -> Framework:
     """Return the framework that a reference names, after fetching or building it where it is not there yet.
 
-    :param reference: ``name@version``, ``name``, the URL of a zip, or the path of a zip or directory.
+    It counts as used by this process until that exits: nobody removes it meanwhile.
+
+    :param reference: ``name@version``, ``name`` for the newest, the URL of a zip, or the path of a zip or directory.
     :param gpu: whether the GPU variant is wanted; ignored with a warning where there is no CUDA.
-    :param origin: path or URL of the document, which relative paths are relative to.
-    :param refresh: fetch or build it again although it is cached.
-    :param report: told what is done, a line at a time; by default the log.
+    :param refresh: fetch or build it again although it is cached; those who use the cached one keep it.
+    :param verify: compare each file of a cached one with its record, and get it anew where one is missing or changed.
+    :param pin: what a lock says that it must be.
+    :param report: told what is done; by default the log.
     :raises FrameworkNotFound: nothing answers to the reference.
     :raises FrameworkError: the reference or the framework cannot be used, or its packages cannot be installed.
+    :raises IntegrityError: what was fetched is damaged, or not what its digest or the lock says.
     :raises FetchError: a download failed.
     :raises CacheError: the cache cannot be written.
     """
+    report = report or LogReport()
+    cache = framework_cache(settings)
+    wanted = _wanted(gpu, report)
+    parsed = parse_reference(reference)
+    if isinstance(parsed, NameReference):
+        return ensure_named(
+            Search(
+                asked=parsed,
+                wanted=wanted,
+                cache=cache,
+                settings=settings,
+                report=report,
+                pin=pin,
+                refresh=refresh,
+                verify=verify,
+            )
+        )
 
-    def provide(key: str, build: Callable[[Path], None]) -> Path:
-        def on_wait() -> None:
-            report(f"Another process is getting the framework {reference}; waiting for it.")
+    def provide(key: str, build: Callable[[Path], Built]) -> Path:
+        def tell_waiting() -> None:
+            report.info(f"Another process is getting the framework {reference}; waiting for it.")
 
-        return _cache(settings).ensure(key, build, refresh=refresh, on_wait=on_wait)
+        def tell_damage(damage: list[Damage]) -> None:
+            report.warning(f"{reference} is damaged ({len(damage)} file(s), such as {damage[0].path}). It is got anew.")
 
-    match parse_reference(reference, origin):
-        case NameReference() as name:
-            named = NamedFramework.look_up(name, _wanted(gpu, report), _cache(settings), settings, report)
-            if named.cached and not refresh:
-                return named.cached
-            return named.load(provide(named.key, named.obtain))
+        entry = cache.ensure(key, build, refresh=refresh, verify=verify, on_wait=tell_waiting, on_damage=tell_damage)
+        return entry.path
+
+    match parsed:
         case UrlReference(url):
             check_origin(url, settings)
-            return Framework.load(provide(url, lambda folder: _unpack_url(url, folder, settings, report)), url)
+            unpacking = Unpacking(cache, report)
+            framework = Framework.load(
+                provide(url, lambda folder: _checked(folder, unpack_uri(url, folder, settings, unpacking))), shown(url)
+            )
         case PathReference(path):
             check_origin(path.as_uri(), settings)
             if path.is_dir():
-                return Framework.load(path, str(path))
-            return Framework.load(provide(_zip_key(path), lambda folder: _unpack_path(path, folder)), str(path))
+                framework = Framework.load(path, str(path))
+            else:
+                framework = Framework.load(
+                    provide(_zip_key(path), lambda folder: _checked(folder, _unpack_path(path, folder, report))),
+                    str(path),
+                )
+    if pin:
+        pin.check(framework)
+    return framework
 
 
-def pin_framework(reference: str, settings: Settings, *, gpu: bool = False, origin: str | None = None) -> str:
-    """Return a reference that finds the same framework from anywhere and tomorrow; nothing is fetched.
+def build_framework(
+    reference: str, settings: Settings, *, gpu: bool = False, refresh: bool = False, report: Report | None = None
+) -> Framework:
+    """Return a framework that was built here from the package registries, after building it where it was not.
 
-    A name gets the newest version that the cache or the recipes know; one that only a mirror can know stays as it is
-    written. Relative paths become absolute.
+    :param reference: ``name@version``, or ``name`` for the newest.
+    :raises FrameworkNotFound: there is no recipe of that name.
+    :raises FrameworkBuildError: its packages cannot be installed.
+    :raises FrameworkError: the reference is no name.
+    """
+    report = report or LogReport()
+    parsed = parse_reference(reference)
+    if not isinstance(parsed, NameReference):
+        raise FrameworkError(
+            f"expected the name of a framework, such as tensorflow@2.21, found {reference}: only recipes are built, and "
+            "they have names. Correct it."
+        )
+    search = Search(
+        asked=parsed,
+        wanted=_wanted(gpu, report),
+        cache=framework_cache(settings),
+        settings=settings,
+        report=report,
+        refresh=refresh,
+        use_mirrors=False,
+    )
+    return ensure_named(search)
 
-    :raises FrameworkNotFound: a name without a version that neither cache nor recipes know.
+
+def absolute_reference(reference: str, origin: str) -> str:
+    """Return a reference that means the same from anywhere.
+
+    :param origin: path or URL of the document, which relative paths are relative to.
     :raises FrameworkError: the reference cannot be used.
     """
     match parse_reference(reference, origin):
         case NameReference() as name:
-            named = NamedFramework.look_up(name, _wanted(gpu, _report), _cache(settings), settings, _report)
-            return str(named.exact)
+            return str(name)
         case UrlReference(url):
             return url
         case PathReference(path):
             return str(path)
 
 
-def _cache(settings: Settings) -> Cache:
+def framework_cache(settings: Settings) -> Cache:
+    """Return the cache that frameworks live in."""
     return Cache(settings.home / "framework")
+
+
+def platform_key(*, gpu: bool) -> str:
+    """Return what a framework for this machine is for: ``py311-linux-x64``, or ``py311-linux-x64-gpu``."""
+    platform = Platform.current()
+    return f"{platform.key}-gpu" if gpu and platform.has_cuda else platform.key
 
 
 def _wanted(gpu: bool, report: Report) -> str:
     if gpu and not Platform.current().has_cuda:
-        report("Warning: macOS has no CUDA, so options.train.gpu is ignored and the CPU is used.")
+        report.warning("macOS has no CUDA, so options.train.gpu is ignored and the CPU is used.")
         return "cpu"
     return "gpu" if gpu else "cpu"
 
@@ -108,11 +171,12 @@ def _zip_key(path: Path) -> str:
     return f"{path}?size={stat.st_size}&mtime={stat.st_mtime_ns}"
 
 
-def _unpack_url(url: str, directory: Path, settings: Settings, report: Report) -> None:
-    unpack_uri(url, directory, settings, report)
-    Manifest.read(directory)
+def _unpack_path(path: Path, directory: Path, report: Report) -> Built:
+    with path.open("rb") as archive:
+        digest = hashlib.file_digest(archive, "sha256").hexdigest()
+    return unpack_zip(path, directory, str(path), digest, report)
 
 
-def _unpack_path(path: Path, directory: Path) -> None:
-    extract_zip(path, directory)
+def _checked(directory: Path, built: Built) -> Built:
     Manifest.read(directory)
+    return built

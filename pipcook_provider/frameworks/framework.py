@@ -3,10 +3,15 @@
 Layout (Pipcook's, see the README)::
 
     framework.json     name, version, packages
-    index.py           initialize(options), called before every script
+    index.py           initialize(options), called before every script; index.js where scripts are JavaScript
     site-packages/     Python packages
+    node_modules/      JavaScript packages
 
-A registry build also records ``variant``, ``platform`` and ``installed``: the exact packages that it put there.
+A registry build also records ``variant``, ``platform`` and ``installed``: the exact packages that it put there, each with
+the digest by which the registry knows it, so that the same can be built again::
+
+    {"name": "six", "version": "1.17.0", "sha256": "4721..."}
+    {"name": "is-odd", "version": "3.0.1", "path": "node_modules/is-odd", "integrity": "sha512-CQpn..."}
 """
 
 from __future__ import annotations
@@ -22,6 +27,8 @@ from pipcook_provider.frameworks.platform import Platform
 
 MANIFEST = "framework.json"
 VARIANTS = ("cpu", "gpu")
+#: Stands as the version of those packages whose version is the framework's.
+OPEN_VERSION = "{version}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +36,8 @@ class Package:
     """A package that a framework is made of.
 
     :param name: with extras, as the registry's installer takes it: ``tensorflow[and-cuda]``.
-    :param version: an exact version, or a specifier such as ``>=11``; any where empty.
+    :param version: an exact version, or a specifier such as ``>=11``; any where empty; ``{version}`` for that of the
+        framework.
     :param type: ``python`` or ``js``.
     :param variant: ``cpu`` or ``gpu`` where only that variant has it.
     :param marker: environment marker (PEP 508) of the platforms that have it; all where empty.
@@ -42,33 +50,37 @@ class Package:
     marker: str = ""
 
     @property
-    def requirement(self) -> str:
-        """The package as a PEP 508 requirement."""
-        version = f"=={self.version}" if self.version[:1].isdigit() else self.version
-        return f"{self.name}{version}" + (f" ; {self.marker}" if self.marker else "")
+    def is_carrier(self) -> bool:
+        """Whether its version is the framework's."""
+        return self.version == OPEN_VERSION
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a ``framework.json`` says; ``document`` is all of it, as read."""
+    """What a ``framework.json`` says; ``document`` is all of it, as read.
+
+    :param version: empty in a recipe that leaves it open.
+    :param installed: the record of a build, as in ``document``.
+    """
 
     name: str
     version: str
     packages: tuple[Package, ...]
     variant: str | None
     platform: str | None
+    installed: tuple[Mapping[str, str], ...]
     document: Mapping[str, Any]
 
     @classmethod
-    def read(cls, directory: Path) -> Manifest:
+    def read(cls, directory: Path, *, recipe: bool = False) -> Manifest:
         """Read the ``framework.json`` of a directory.
 
+        :param recipe: whether it is a recipe's, which may leave the version open.
         :raises FrameworkError: there is none, or it cannot be used.
         """
         path = directory / MANIFEST
         try:
-            document = json.loads(path.read_text(encoding="utf-8-sig"))
-            return cls._from(document)
+            return cls.parse(json.loads(path.read_text(encoding="utf-8-sig")), recipe=recipe)
         except FileNotFoundError:
             raise FrameworkError(
                 f"{directory} was expected to be a framework with a {MANIFEST} at its top, but has none, so it cannot "
@@ -78,23 +90,42 @@ class Manifest:
             raise FrameworkError(f"{path} cannot be used: {exc}. Correct it, or delete {directory}.") from exc
 
     @classmethod
-    def _from(cls, document: Any) -> Manifest:
+    def parse(cls, document: Any, *, recipe: bool = False) -> Manifest:
+        """Return what the JSON of a ``framework.json`` says.
+
+        :param recipe: whether it is a recipe's, which may leave the version open.
+        :raises ValueError: it cannot be used.
+        """
         if not isinstance(document, dict):
             raise ValueError("expected an object with name, version and packages")
-        for key in ("name", "version"):
+        for key in ("name",) if recipe and "version" not in document else ("name", "version"):
             if not isinstance(document.get(key), str) or not document[key]:
                 raise ValueError(f"expected a text as {key}, found {document.get(key)!r}")
+        if not isinstance(document.get("platform"), str | None):
+            raise ValueError(f"expected a text as platform, found {document['platform']!r}")
         variant, packages = document.get("variant"), document.get("packages", [])
         _check_variant(variant)
         if not isinstance(packages, list):
             raise ValueError(f"expected a list as packages, found {packages!r}")
-        found = tuple(map(_package, packages))
-        return cls(document["name"], document["version"], found, variant, document.get("platform"), document)
+        return cls(
+            name=document["name"],
+            version=document.get("version", ""),
+            packages=tuple(map(_package, packages)),
+            variant=variant,
+            platform=document.get("platform"),
+            installed=_installed(document.get("installed", [])),
+            document=document,
+        )
 
     @property
     def has_variants(self) -> bool:
         """Whether some packages are for the CPU or the GPU variant only."""
         return any(package.variant for package in self.packages)
+
+    @property
+    def has_javascript(self) -> bool:
+        """Whether it has JavaScript packages, so that it depends on Node.js."""
+        return any(package.type == "js" for package in self.packages)
 
     def packages_for(self, variant: str | None) -> tuple[Package, ...]:
         """Return the packages of a variant."""
@@ -127,12 +158,8 @@ class Framework:
         :raises FrameworkError: it is no framework, or was built for another platform.
         """
         manifest = Manifest.read(path)
-        here = Platform.current().key
-        if manifest.platform not in (None, here):
-            raise FrameworkError(
-                f"{reference or path} was expected to be a framework for {here}, but it was built for "
-                f"{manifest.platform}, so its packages would not load. Build it on this platform."
-            )
+        if manifest.platform is not None:
+            _check_platform(manifest, reference or str(path))
         pinned = reference or f"{manifest.name}@{manifest.version}"
         return cls(pinned, manifest.name, manifest.version, manifest.variant or variant, path)
 
@@ -143,10 +170,25 @@ class Framework:
         return path if path.is_dir() else None
 
     @property
+    def node_modules(self) -> Path | None:
+        """Its folder of JavaScript packages, if it has one."""
+        path = self.path / "node_modules"
+        return path if path.is_dir() else None
+
+    @property
     def init_script(self) -> Path | None:
-        """Its ``index.py``, if it has one."""
-        path = self.path / "index.py"
-        return path if path.is_file() else None
+        """Its ``index.py``, else its ``index.js``, if it has one."""
+        scripts = (self.path / name for name in ("index.py", "index.js"))
+        return next((script for script in scripts if script.is_file()), None)
+
+
+def _check_platform(manifest: Manifest, what: str) -> None:
+    here = Platform.current(javascript=manifest.platform is not None and manifest.platform.startswith("node")).key
+    if manifest.platform != here:
+        raise FrameworkError(
+            f"{what} was expected to be a framework for {here}, but it was built for {manifest.platform}, so its "
+            "packages would not load. Build it on this platform."
+        )
 
 
 def _package(entry: Any) -> Package:
@@ -161,6 +203,20 @@ def _package(entry: Any) -> Package:
     if package.type not in {"python", "js"}:
         raise ValueError(f"expected python or js as type of package {package.name}, found {package.type!r}")
     return package
+
+
+def _installed(entries: Any) -> tuple[Mapping[str, str], ...]:
+    if not isinstance(entries, list) or not all(map(_is_record, entries)):
+        raise ValueError(f"expected a list of objects with name and version as installed, found {entries!r:.200}")
+    return tuple(entries)
+
+
+def _is_record(entry: Any) -> bool:
+    return (
+        isinstance(entry, dict)
+        and {"name", "version"} <= entry.keys()
+        and all(isinstance(v, str) for v in entry.values())
+    )
 
 
 def _check_variant(variant: Any) -> None:

@@ -1,110 +1,205 @@
 """Frameworks from a mirror: a tree of zips that any web server or folder can serve.
 
-File names are Pipcook's, without the part about Node::
+The names of the files are Pipcook's (:mod:`.platform`)::
 
-    {mirror}/py311/tensorflow%402.21-linux-x64.zip
-    {mirror}/py311/tensorflow%402.21-linux-x64-gpu.zip
+    {mirror}/py311/tensorflow%402.21.0-linux-x64.zip
+    {mirror}/py311/tensorflow%402.21.0-linux-x64.zip.sha256     optional: its digest
+    {mirror}/py311/index.json                                   optional: which versions there are
+
+``pipcook framework build --output`` writes all three. Without an index a mirror is asked for the files by their names.
 """
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from pipcook_provider.archive import extract_zip
-from pipcook_provider.errors import FetchError, FetchNotFound
-from pipcook_provider.frameworks.framework import Manifest
-from pipcook_provider.frameworks.platform import Platform
+from pipcook_provider.errors import FetchNotFound, IntegrityError
+from pipcook_provider.frameworks.report import Report
 from pipcook_provider.settings import Settings
-from pipcook_provider.store.fetch import download, shown
+from pipcook_provider.store.cache import Built, Cache, safe_name
+from pipcook_provider.store.fetch import download, read_text, shown
 
-Report = Callable[[str], None]
+INDEX = "index.json"
+_DIGEST = re.compile(r"\s*([0-9a-fA-F]{64})\b")
+_HEX = re.compile(r"[0-9a-f]{64}")
+_DIGEST_LIMIT = 4096
+_INDEX_LIMIT = 4 * 2**20
 
 
-def mirror_files(name: str, versions: Iterable[str], platform: Platform, variants: Iterable[str | None]) -> list[str]:
-    """Return the paths below a mirror's address at which a framework may be, in the order to try them.
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A zip that a mirror has, or may have.
 
-    :param versions: spellings of the version, such as ``2.21.0`` and ``2.21``.
-    :param variants: ``gpu`` asks for the GPU variant's file, anything else for the plain one.
+    :param uri: where it is.
+    :param version: as the mirror's index or the file's name says; the zip itself may be more exact.
+    :param sha256: its digest (hex), where it is known.
     """
-    stems = [quote(f"{name}@{version}", safe="") for version in dict.fromkeys(versions)]
-    return [
-        f"{platform.python}/{stem}-{platform.os}-{platform.arch}{'-gpu' if variant == 'gpu' else ''}.zip"
-        for variant in variants
-        for stem in stems
-    ]
+
+    uri: str
+    version: str
+    sha256: str | None = None
 
 
-def fetch_from_mirrors(
-    files: list[str], directory: Path, settings: Settings, accepts: Callable[[Manifest], bool], report: Report
-) -> list[str] | None:
-    """Unpack the first file that a mirror has and that is accepted.
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """A mirror, and how to speak with it.
 
-    A mirror that fails does not hide the next one; but where none delivers, its failure is raised: whether it has the
-    file is not known then, and another source must not silently take its place.
-
-    :returns: None when done, else the addresses that were tried.
-    :raises FetchError: no mirror delivered, and one of them failed.
+    :param address: base address, ``http``, ``https`` or ``file``, or a path.
+    :param settings: those of this machine.
+    :param optional: whether its failure is only worth a warning.
     """
-    tried: list[str] = []
-    failure: FetchError | None = None
-    for mirror in settings.framework_mirror:
-        for file in files:
-            uri = f"{_base(mirror)}/{file}"
-            try:
-                unpack_uri(uri, directory, _trusting(settings, mirror), report)
-                if accepts(Manifest.read(directory)):
-                    return None
-                tried.append(f"{shown(uri)} (another framework is in it)")
-            except FetchNotFound:
-                tried.append(shown(uri))
-            except FetchError as exc:
-                report(f"The mirror {shown(mirror)} failed: {exc}")
-                failure = failure or exc
-            _clear(directory)
-    if failure is not None:
-        raise failure
-    return tried
+
+    address: str
+    settings: Settings
+    optional: bool = False
+
+    @property
+    def base(self) -> str:
+        """The address as a URI, without a slash at its end."""
+        address = self.address if "://" in self.address else Path(self.address).expanduser().absolute().as_uri()
+        return address.rstrip("/")
+
+    def offer(self, path: str, version: str) -> Offer:
+        """Return the offer of a file by its path below the mirror's address, whether it is there or not."""
+        return Offer(f"{self.base}/{path}", version)
+
+    def index(self, folder: str) -> list[IndexEntry] | None:
+        """Return what the mirror's index of a folder lists; None where it has no index.
+
+        :raises FetchError: it cannot be had, or is no index.
+        """
+        uri = f"{self.base}/{folder}/{INDEX}"
+        try:
+            text = read_text(uri, self.trusting, limit=_INDEX_LIMIT)
+        except FetchNotFound:
+            return None
+        try:
+            return [IndexEntry.read(entry, f"{self.base}/{folder}") for entry in json.loads(text)["frameworks"]]
+        except (ValueError, KeyError, TypeError) as exc:
+            raise IntegrityError(
+                f"{shown(uri)} was expected to be the index of a framework mirror, but cannot be read as one: "
+                f"{type(exc).__name__}: {exc}. Write it again with pipcook framework build --output, or delete it."
+            ) from exc
+
+    @property
+    def trusting(self) -> Settings:
+        """The settings, with this mirror allowed: whoever configures it need not name it among the origins as well."""
+        if not self.settings.allowed_origins:
+            return self.settings
+        return replace(self.settings, allowed_origins=(*self.settings.allowed_origins, self.base))
+
+    def fetch(self, offer: Offer, directory: Path, cache: Cache, report: Report) -> Built:
+        """Unpack a file of the mirror into a directory, after comparing it with the digest that the mirror states.
+
+        :raises FetchNotFound: the mirror does not have it.
+        :raises IntegrityError: it is another one than the mirror states.
+        :raises FetchError: it cannot be had.
+        """
+        uri = f"{offer.uri}#sha256={offer.sha256}" if offer.sha256 else offer.uri
+        stated = self._stated_digest if offer.sha256 is None else None
+        return unpack_uri(uri, directory, self.trusting, Unpacking(cache, report, stated))
+
+    def _stated_digest(self, uri: str) -> str | None:
+        try:
+            text = read_text(f"{uri}.sha256", self.trusting, limit=_DIGEST_LIMIT)
+        except FetchNotFound:
+            return None
+        found = _DIGEST.match(text)
+        if found is None:
+            raise IntegrityError(
+                f"{shown(uri)}.sha256 was expected to begin with the 64 hexadecimal digits of a SHA-256 digest, but it "
+                f"does not. {shown(uri)} was not used. Write the digest again, or delete that file."
+            )
+        return found[1].lower()
 
 
-def unpack_uri(uri: str, directory: Path, settings: Settings, report: Report) -> None:
+@dataclass(frozen=True, slots=True)
+class IndexEntry:
+    """A line of a mirror's index."""
+
+    name: str
+    variant: str | None
+    offer: Offer
+
+    @property
+    def version(self) -> str:
+        """The exact version."""
+        return self.offer.version
+
+    @classmethod
+    def read(cls, entry: Mapping[str, Any], folder: str) -> IndexEntry:
+        """Read an entry of the index of a folder.
+
+        :raises ValueError: it is none.
+        """
+        file = entry["file"]
+        if "/" in file or "\\" in file or not _HEX.fullmatch(entry["sha256"]):
+            raise ValueError(f"{entry} names no file beside the index with its digest")
+        return cls(
+            entry["name"], entry.get("variant"), Offer(f"{folder}/{quote(file)}", entry["version"], entry["sha256"])
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacking:
+    """How zips are unpacked: where they lie meanwhile, who is told, and who states a digest.
+
+    :param stated: returns the digest that is stated for a URI elsewhere, if any; asked when the zip is there.
+    """
+
+    cache: Cache
+    report: Report
+    stated: Callable[[str], str | None] | None = None
+
+
+def unpack_uri(uri: str, directory: Path, settings: Settings, unpacking: Unpacking) -> Built:
     """Fetch a framework's zip and unpack it into a directory.
+
+    What of a download arrived is kept when it fails, or when this process dies, and the next call goes on from there.
 
     :raises FetchError: it cannot be fetched, or is no zip that may be unpacked.
     """
-    archive = directory / ".archive.zip"
-    download(uri, archive, settings, on_progress=_Steps(f"Downloading {shown(uri)}", report))
-    extract_zip(archive, directory)
-    archive.unlink()
+    name = shown(uri).partition("#")[0]
+    archive = unpacking.cache.downloads / safe_name(f"{name}.zip")
+    label = f"Downloading {name.rpartition('/')[2] or name}"
+    unpacking.report.info(f"Downloading {name}")
+    digest = download(
+        uri,
+        archive,
+        settings,
+        resumable=True,
+        on_progress=lambda done, total: unpacking.report.progress(label, done, total),
+    )
+    try:
+        _compare(name, digest, unpacking.stated(uri) if unpacking.stated else None)
+        return unpack_zip(archive, directory, name, digest, unpacking.report)
+    finally:
+        archive.unlink(missing_ok=True)
 
 
-class _Steps:
-    """Reports a download at its start and at every quarter of it."""
+def unpack_zip(archive: Path, directory: Path, source: str, digest: str, report: Report) -> Built:
+    """Unpack a framework's zip into a directory.
 
-    def __init__(self, label: str, report: Report) -> None:
-        self._label, self._report, self._quarter = label, report, -1
-
-    def __call__(self, done: int, total: int | None) -> None:
-        quarter = 4 * done // total if total else 0
-        if quarter != self._quarter:
-            self._quarter = quarter
-            self._report(f"{self._label}: {25 * quarter} % of {total / 2**20:.1f} MB" if total else self._label)
-
-
-def _base(mirror: str) -> str:
-    return (mirror if "://" in mirror else Path(mirror).expanduser().absolute().as_uri()).rstrip("/")
+    :param source: where it is from, as a person may read it.
+    :param digest: SHA-256 (hex) of the zip.
+    :raises IntegrityError: it is no zip that may be unpacked.
+    """
+    label = f"Unpacking {source.rpartition('/')[2] or source}"
+    digests = extract_zip(archive, directory, on_progress=lambda done, total: report.progress(label, done, total))
+    return Built(source, digest, digests)
 
 
-def _trusting(settings: Settings, mirror: str) -> Settings:
-    """A mirror is configured by whoever configures the allowed origins, and need not be named twice."""
-    if not settings.allowed_origins:
-        return settings
-    return replace(settings, allowed_origins=(*settings.allowed_origins, mirror))
-
-
-def _clear(directory: Path) -> None:
-    shutil.rmtree(directory)
-    directory.mkdir()
+def _compare(name: str, digest: str, stated: str | None) -> None:
+    if stated is not None and stated != digest:
+        raise IntegrityError(
+            f"{name} was expected to have the SHA-256 digest {stated}, which {name}.sha256 states, but what arrived has "
+            f"{digest}. It was deleted for safety. Either it was changed on its way, or the mirror's two files do not "
+            "belong together: have the mirror's keeper write them again."
+        )

@@ -1,137 +1,175 @@
-"""Frameworks by name: which version a name stands for, and where it comes from.
+"""Frameworks by name.
 
-The newest version that the cache or the recipes know decides; where neither knows one, the version as written. That one
-is asked of the mirrors, and built from its recipe where they do not have it.
+A version, or the beginning of one, is looked up in the cache first: what is there is used, and nobody is asked. What is
+not there, a name without a version, and a refresh go to the :mod:`.sources`.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
-from pipcook_provider.errors import FrameworkError, FrameworkNotFound
-from pipcook_provider.frameworks.build import build_from_recipe
-from pipcook_provider.frameworks.framework import Framework, Manifest
-from pipcook_provider.frameworks.mirror import Report, fetch_from_mirrors, mirror_files
+from pipcook_provider.errors import FetchError, FrameworkError, FrameworkNotFound, PipcookError
+from pipcook_provider.frameworks.framework import Framework
 from pipcook_provider.frameworks.platform import Platform
-from pipcook_provider.frameworks.recipes import Recipe, find_recipe, known_names
+from pipcook_provider.frameworks.recipes import known_names, names_with_package
 from pipcook_provider.frameworks.reference import NameReference, version_key
-from pipcook_provider.settings import Settings
-from pipcook_provider.store.cache import Cache
+from pipcook_provider.frameworks.sources import Search, Source, Sources, Trail
+from pipcook_provider.store.cache import Built, Damage, Entry
+
+T = TypeVar("T")
+
+_LOCKED = "-locked-"
 
 
-@dataclass(frozen=True, slots=True)
-class NamedFramework:
-    """A name, and what is known about it before anything is fetched.
+def ensure_named(search: Search) -> Framework:
+    """Return the framework that a search is for, after fetching or building it where it is not there.
 
-    :param asked: the reference as written.
-    :param exact: the same with the version that was decided on.
-    :param wanted: ``cpu`` or ``gpu``.
-    :param cached: the framework, where the cache has it.
-    :param recipe: how to build it, where there is a recipe.
+    :raises FrameworkNotFound: no source has it; the message lists what was tried.
+    :raises FetchError: no source delivered, and a mirror failed.
+    :raises FrameworkBuildError: its packages cannot be installed.
+    :raises IntegrityError: it is not what the lock names.
     """
-
-    asked: NameReference
-    exact: NameReference
-    wanted: str
-    cached: Framework | None
-    recipe: Recipe | None
-    settings: Settings
-    report: Report
-
-    @classmethod
-    def look_up(
-        cls, asked: NameReference, wanted: str, cache: Cache, settings: Settings, report: Report
-    ) -> NamedFramework:
-        """Decide on a version, from the cache and the recipes alone.
-
-        :raises FrameworkNotFound: no version was written, and neither knows one.
-        """
-        recipe = find_recipe(asked, settings.framework_recipes)
-        found = _in_cache(asked, wanted, recipe, cache, report)
-        cached = max(found, key=lambda framework: version_key(framework.version), default=None)
-        if recipe and cached and version_key(cached.version) < version_key(recipe.manifest.version):
-            cached = None
-        version = cached.version if cached else recipe.manifest.version if recipe else asked.version
-        if version is None:
-            raise _not_found(asked, settings, ["the cache and the recipes only: mirrors need a name with a version"])
-        return cls(asked, NameReference(asked.name, version), wanted, cached, recipe, settings, report)
-
-    @property
-    def key(self) -> str:
-        """The cache's key of this version, for this platform and variant."""
-        suffix = "-gpu" if self._variants[0] == "gpu" else ""
-        return f"{self.exact}-{Platform.current().key}{suffix}"
-
-    def load(self, entry: Path) -> Framework:
-        """Describe the framework in the cache's entry."""
-        return Framework.load(entry, variant=_variant_of(entry, self.recipe))
-
-    def obtain(self, directory: Path) -> None:
-        """Put the framework into an empty directory: from a mirror, else from the package registry.
-
-        :raises FrameworkNotFound: no mirror has it and there is no recipe; the message lists what was tried.
-        :raises FetchError: no mirror delivered, and one of them failed.
-        :raises FrameworkBuildError: its packages cannot be installed.
-        """
-        tried = fetch_from_mirrors(self._mirror_files(), directory, self.settings, self._is_right, self.report)
-        if tried is None:
-            return
-        if self.recipe is None:
-            raise _not_found(self.asked, self.settings, tried or ["no mirror: none is configured"])
-        build_from_recipe(self.recipe, self._variants[0], directory, self.report)
-
-    @property
-    def _variants(self) -> tuple[str | None, ...]:
-        """The variants to look for; None stands for a framework that does not tell them apart."""
-        if self.recipe is not None:
-            return (self.wanted if self.recipe.manifest.has_variants else None,)
-        return ("gpu", None) if self.wanted == "gpu" else (None,)
-
-    def _mirror_files(self) -> list[str]:
-        version = self.exact.version or ""
-        spellings = [version, self.asked.version or version, ".".join(version.split(".")[:2])]
-        return mirror_files(self.asked.name, spellings, Platform.current(), self._variants)
-
-    def _is_right(self, manifest: Manifest) -> bool:
-        return (
-            manifest.name == self.exact.name
-            and self.exact.accepts(manifest.version)
-            and manifest.variant in (None, self.wanted)
-            and manifest.platform in (None, Platform.current().key)
-        )
+    sources = Sources(search)
+    known = _newest_cached(sources)
+    if known is None or search.refresh or search.asked.version is None:
+        found = _from_sources(sources, known)
+    else:
+        found = known
+    if search.pin:
+        search.pin.check(found)
+    return _verified(sources, found) if search.verify else found
 
 
-def _in_cache(
-    asked: NameReference, wanted: str, recipe: Recipe | None, cache: Cache, report: Report
-) -> Iterator[Framework]:
-    platform = Platform.current().key
-    for entry in cache.entries():
+def _from_sources(sources: Sources, known: Framework | None) -> Framework:
+    search = sources.search
+
+    def take(source: Source) -> Framework:
+        present = None if search.use_mirrors else search.cache.find(source.key)
+        refresh = search.refresh or (present is not None and present.archive is not None)
+        def ensure(*, verify: bool = False) -> Entry:
+            return search.cache.ensure(
+                source.key, source.obtain, refresh=refresh, verify=verify, on_wait=lambda: _tell_waiting(search)
+            )
+
+        try:
+            return _load(sources, ensure())
+        except FrameworkError:
+            # What cannot be read may be damaged: then it is got anew; else the same error comes again.
+            return _load(sources, ensure(verify=True))
+
+    try:
+        return _first(sources, take)
+    except PipcookError as exc:
+        if known is None or search.refresh or not exc.retryable:
+            raise
+        search.report.warning(f"{exc} The newest {known.name} of the cache, {known.version}, is used instead.")
+        return known
+
+
+def _first(sources: Sources, take: Callable[[Source], T]) -> T:
+    """Return what is taken from the first source that delivers."""
+    trail = Trail(sources.search.report)
+    for source in sources.each(trail):
+        try:
+            return take(source)
+        except FetchError as exc:
+            trail.note(source.name, exc, optional=source.optional)
+    if trail.failure:
+        raise trail.failure
+    raise _not_found(sources.search, trail.tried)
+
+
+def _newest_cached(sources: Sources) -> Framework | None:
+    for platform in sources.platforms():
+        found = max(_cached(sources, platform), key=_rank, default=None)
+        if found:
+            return found
+    return None
+
+
+def _rank(framework: Framework) -> tuple[object, bool]:
+    return version_key(framework.version), framework.variant == "gpu"
+
+
+def _cached(sources: Sources, platform: Platform) -> Iterator[Framework]:
+    search = sources.search
+    ending = re.compile(rf"-{re.escape(platform.key)}(-gpu)?({_LOCKED}[0-9a-f]+)?$")
+    for entry in search.cache.entries():
         name, _, rest = entry.name.partition("@")
-        if name != asked.name or not rest.removesuffix("-gpu").endswith(f"-{platform}"):
+        found = ending.search(rest)
+        if name != search.asked.name or found is None or (found[2] and not search.pin):
+            continue
+        if entry.archive and not search.use_mirrors:
             continue
         try:
-            framework = Framework.load(entry, variant=_variant_of(entry, recipe))
+            framework = _load(sources, entry)
         except FrameworkError as exc:
-            report(f"Warning: {entry} is left aside: {exc}")
+            search.report.warning(f"{entry.path} is left aside: {exc}")
             continue
-        if framework.variant in (None, wanted) and asked.accepts(framework.version):
-            yield framework
+        # Found by its key, it counts as used by this process.
+        if _answers(search, framework) and (marked := search.cache.find(entry.name)):
+            yield _load(sources, marked)
 
 
-def _variant_of(entry: Path, recipe: Recipe | None) -> str | None:
-    """Return the variant of a cached framework that does not say it itself: mirrors tell it by the file's name."""
-    if entry.name.endswith("-gpu"):
-        return "gpu"
-    return "cpu" if recipe is not None and recipe.manifest.has_variants else None
+def _answers(search: Search, framework: Framework) -> bool:
+    return (
+        framework.variant in (None, search.wanted)
+        and search.asked.accepts(framework.version)
+        and (search.pin is None or search.pin.holds(framework))
+    )
 
 
-def _not_found(asked: NameReference, settings: Settings, tried: list[str]) -> FrameworkNotFound:
-    known = sorted(set(known_names(settings.framework_recipes)))
-    near = difflib.get_close_matches(str(asked), known, n=1, cutoff=0.5)
-    lines = "".join(f"\n    {line}" for line in tried)
+def _verified(sources: Sources, cached: Framework) -> Framework:
+    """Return a cached framework after comparing its files; a damaged one is got anew."""
+    search = sources.search
+    exact = replace(search, asked=NameReference(cached.name, cached.version), repair=True)
+
+    def obtain(directory: Path) -> Built:
+        def take(source: Source) -> Built:
+            try:
+                return source.obtain(directory)
+            except FetchError:
+                shutil.rmtree(directory)
+                directory.mkdir()
+                raise
+
+        return _first(Sources(exact), take)
+
+    def tell(damage: list[Damage]) -> None:
+        some = ", ".join(f"{one.path} ({one.problem})" for one in damage[:3])
+        search.report.warning(f"{cached.reference} is damaged: {len(damage)} file(s), such as {some}. It is got anew.")
+
+    entry = Entry.around(cached.path)
+    assert entry is not None
+    return _load(
+        sources,
+        search.cache.ensure(entry.name, obtain, verify=True, on_damage=tell, on_wait=lambda: _tell_waiting(search)),
+    )
+
+
+def _load(sources: Sources, entry: Entry) -> Framework:
+    """Describe a cached framework; the variant of one that does not say it itself is told by the mirror's file name."""
+    recipe = sources.recipe
+    default = "cpu" if recipe is not None and recipe.manifest.has_variants else None
+    is_gpu = entry.name.partition(_LOCKED)[0].endswith("-gpu")
+    return Framework.load(entry.path, variant="gpu" if is_gpu else default)
+
+
+def _tell_waiting(search: Search) -> None:
+    search.report.info(f"Another process is getting the framework {search.asked}; waiting for it.")
+
+
+def _not_found(search: Search, tried: list[str]) -> FrameworkNotFound:
+    asked, recipes = search.asked, search.settings.framework_recipes
+    known = sorted({*known_names(recipes)})
+    near = [*names_with_package(asked.name, recipes), *difflib.get_close_matches(str(asked), known, n=1, cutoff=0.5)]
+    lines = "".join(f"\n    {line}" for line in tried or ["no mirror: none is configured"])
     return FrameworkNotFound(
         f"The framework {asked} was expected in the cache, on a mirror or among the recipes ({', '.join(known)}), but "
         f"none has it for {Platform.current().key}, so the pipeline cannot run. "

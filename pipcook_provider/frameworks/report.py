@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Protocol
 
+from pipcook_provider.units import show_size
+
+_SMALL = 10_000_000
 _log = logging.getLogger(__name__.rpartition(".")[0])
 
 
@@ -22,7 +25,7 @@ class Report(Protocol):
 
 
 class LogReport:
-    """Writes sentences into a log; of progress, each quarter.
+    """Writes sentences into a log; of the progress of what is not small, each quarter.
 
     :param log: by default this package's.
     """
@@ -41,10 +44,12 @@ class LogReport:
 
     def progress(self, label: str, done: int, total: int | None) -> None:
         """Log the start and every quarter of a long step."""
+        if total is not None and total < _SMALL:
+            return
         quarter = 4 * done // total if total else 0
         if (label, quarter) != self._told:
             self._told = (label, quarter)
-            self._log.info("%s", f"{label}: {25 * quarter} % of {total / 1e6:,.1f} MB" if total else label)
+            self._log.info("%s", f"{label}: {25 * quarter} % of {show_size(total)}" if total else label)
 
 
 class Logger(Protocol):

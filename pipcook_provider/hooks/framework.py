@@ -1,27 +1,32 @@
-"""The hook through which Airflow reaches frameworks: the ``[pipcook]`` settings, and a mirror from a connection."""
+"""The hook through which Airflow reaches frameworks: the ``[pipcook]`` settings, and what connections add to them."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import quote, urlsplit, urlunsplit
+from typing import Any
+from urllib.parse import urlsplit
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from airflow.sdk import BaseHook, Connection
 
-from pipcook_provider.errors import FetchNotFound, PipcookError
-from pipcook_provider.frameworks import Framework, ensure_framework
-from pipcook_provider.settings import Settings
+from pipcook_provider.errors import FetchNotFound, PipcookError, SettingsError
+from pipcook_provider.frameworks import Framework, absolute_reference, ensure_framework
+from pipcook_provider.frameworks.report import LogReport
+from pipcook_provider.hooks.connection import address_of, credential_of, headers_of
+from pipcook_provider.settings import Credential, Settings
 
 
 class PipcookFrameworkHook(BaseHook):
     """Ensures frameworks on this worker.
 
     The connection names a framework mirror that is asked before those of ``[pipcook] framework_mirror``: host (with a
-    path, or a whole URL), schema (``https`` by default, ``http`` or ``file``), port, and login and password for basic
-    authentication. Nothing needs the default connection to exist.
+    path, or a whole URL), schema (``https`` by default, ``http`` or ``file``) and port. Login and password, or a token,
+    or ``{"headers": {...}}`` in the extra authenticate requests to it. Nothing needs the default connection to exist.
 
-    :param pipcook_framework_conn_id: the connection; None for no connection.
+    The connections that ``[pipcook] connections`` names authenticate downloads from their hosts. No other one is read.
+
+    :param pipcook_framework_conn_id: the mirror's connection; None for no connection.
     :param settings: by default those of this machine.
     """
 
@@ -37,76 +42,104 @@ class PipcookFrameworkHook(BaseHook):
         self.pipcook_framework_conn_id = pipcook_framework_conn_id
         self._given = settings
 
-    def settings(self) -> Settings:
-        """Return the settings, the connection's mirror before the others.
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the form's own fields for Airflow 3.1, which does not read them from the provider's info."""
+        from wtforms import PasswordField
 
-        :raises SettingsError: the settings of this machine cannot be used.
+        from pipcook_provider.provider_info import TOKEN
+
+        return {"token": PasswordField(TOKEN["label"], description=TOKEN["description"])}
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return how Airflow 3.1 shows the form's standard fields."""
+        from pipcook_provider.provider_info import FORM
+
+        return {name.replace("-", "_"): value for name, value in FORM.items()}
+
+    def settings(self) -> Settings:
+        """Return the settings, the connection's mirror before the others, with what the connections authenticate.
+
+        :raises SettingsError: the settings of this machine or a connection cannot be used, or one that
+            ``[pipcook] connections`` names does not exist.
         :raises AirflowNotFoundException: a connection other than the default one is named, and does not exist.
         """
-        settings = self._given or Settings.load()
-        mirror = self._mirror()
-        return replace(settings, framework_mirror=(mirror, *settings.framework_mirror)) if mirror else settings
+        settings = self._with_mirror(self._given or Settings.load())
+        others = tuple(self._credential(conn_id) for conn_id in settings.connections)
+        return replace(settings, credentials=(*settings.credentials, *others))
 
     def get_conn(self) -> Settings:
         """Return :meth:`settings`: frameworks are files, and there is nothing to keep open."""
         return self.settings()
 
-    def resolve(self, framework: str, gpu: bool = False, origin: str | None = None) -> Framework:
+    def resolve(
+        self, framework: str, gpu: bool = False, origin: str | None = None, *, verify: bool = False
+    ) -> Framework:
         """Return a framework that is there, after fetching or building it.
 
         :param framework: ``name@version``, the URL of a zip, or the path of a zip or directory.
         :param gpu: whether the GPU variant is wanted.
         :param origin: path or URL of the document, which relative paths are relative to.
+        :param verify: compare each file of a cached one with its record, and get it anew where one differs.
         :raises PipcookError: it cannot be had; the kinds are those of
             :func:`~pipcook_provider.frameworks.ensure_framework`.
         """
-        return ensure_framework(framework, self.settings(), gpu=gpu, origin=origin, report=self.log.info)
+        reference = absolute_reference(framework, origin) if origin else framework
+        return ensure_framework(reference, self.settings(), gpu=gpu, verify=verify, report=LogReport(self.log))
 
-    def ensure(self, framework: str, gpu: bool = False) -> Path:
+    def ensure(self, framework: str, gpu: bool = False, *, verify: bool = False) -> Path:
         """Return the directory of a framework that is there, after fetching or building it; as :meth:`resolve`."""
-        return self.resolve(framework, gpu).path
+        return self.resolve(framework, gpu, verify=verify).path
 
     def test_connection(self) -> tuple[bool, str]:
         """Return whether the connection's mirror answers, and a sentence about it."""
-        from pipcook_provider.store.fetch import read_text, shown
+        from pipcook_provider.store.fetch import read_text
 
-        mirror = self._mirror()
-        if mirror is None:
-            return True, "The connection names no mirror; frameworks are built from the package registries."
-        parts = urlsplit(mirror)
-        if parts.scheme == "file":
-            there = Path(parts.path).is_dir()
-            return there, f"{parts.path} is {'a' if there else 'no'} directory on this machine."
         try:
-            read_text(f"{mirror}/", replace(self._given or Settings.load(), allowed_origins=()))
+            connection = self._connection()
+            mirror = connection and address_of(connection)
+            if not mirror:
+                return True, "The connection names no mirror; frameworks are built from the package registries."
+            parts = urlsplit(mirror)
+            if parts.scheme == "file":
+                there = Path(parts.path).is_dir()
+                return there, f"{parts.path} is {'a' if there else 'no'} directory on this machine."
+            settings = replace(self._given or Settings.load(), allowed_origins=())
+            read_text(f"{mirror}/", self._with_mirror(settings))
         except FetchNotFound:
             pass  # A mirror need not have an index page.
         except PipcookError as exc:
             return False, str(exc)
-        return True, f"{shown(mirror)} answers."
+        return True, f"{mirror} answers."
 
-    def _mirror(self) -> str | None:
+    def _with_mirror(self, settings: Settings) -> Settings:
+        connection = self._connection()
+        mirror = connection and address_of(connection)
+        if not connection or not mirror:
+            return settings
+        headers = headers_of(connection)
+        return replace(
+            settings,
+            framework_mirror=(mirror, *settings.framework_mirror),
+            credentials=(Credential(mirror, headers), *settings.credentials) if headers else settings.credentials,
+        )
+
+    def _connection(self) -> Connection | None:
         if self.pipcook_framework_conn_id is None:
             return None
         try:
-            connection = self.get_connection(self.pipcook_framework_conn_id)
+            return self.get_connection(self.pipcook_framework_conn_id)
         except AirflowNotFoundException:
             if self.pipcook_framework_conn_id == self.default_conn_name:
                 return None
             raise
-        return mirror_of(connection)
 
-
-def mirror_of(connection: Connection) -> str | None:
-    """Return the address of the mirror that a connection describes, with user and password; None without a host."""
-    if not connection.host:
-        return None
-    host = connection.host if "://" in connection.host else f"{connection.schema or 'https'}://{connection.host}"
-    parts = urlsplit(host.rstrip("/"))
-    netloc = parts.netloc.rpartition("@")[2]
-    if connection.port and parts.port is None:
-        netloc = f"{netloc}:{connection.port}"
-    if connection.login or connection.password:
-        user = ":".join(quote(part or "", safe="") for part in (connection.login, connection.password))
-        netloc = f"{user}@{netloc}"
-    return urlunsplit((parts.scheme, netloc, parts.path, "", ""))
+    def _credential(self, conn_id: str) -> Credential:
+        try:
+            return credential_of(self.get_connection(conn_id))
+        except AirflowNotFoundException as exc:
+            raise SettingsError(
+                f"The option [pipcook] connections names {conn_id!r}, but Airflow has no connection of that id, so "
+                "downloads cannot be authenticated by it. Add it (Admin > Connections), or remove it from the option."
+            ) from exc

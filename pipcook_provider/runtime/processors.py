@@ -16,6 +16,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -50,6 +51,30 @@ def find_processor(processor: str) -> EntryPoint:
         + (f" Did you mean {near[0]!r}?" if near else "")
         + f" Known here: {', '.join(sorted(known)) or 'none'}. Packages add theirs by the entry point group {GROUP!r}."
     )
+
+
+def processor_files(processor: str) -> tuple[str, list[Path]]:
+    """Return the package that offers ``name@version`` and its Python files, in order; nothing of it is imported.
+
+    The files are those of the package, in Python's sense, that the entry point's module lies in.
+
+    :raises ArtifactError: no installed package offers it.
+    """
+    entry = find_processor(processor)
+    top, *inner = entry.module.split(".")
+    spec = find_spec(top)
+    package = entry.dist.name if entry.dist else top
+    if spec is None or spec.origin is None:
+        raise ArtifactError(
+            f"the artifact processor {processor!r} was expected in the module {entry.module!r}, but there is no "
+            f"{top!r} here: the installation of {package} is damaged. Install it again."
+        )
+    if not spec.submodule_search_locations:
+        return package, [Path(spec.origin)]
+    folder = Path(spec.submodule_search_locations[0]).joinpath(*inner[:-1])
+    if inner and (folder / inner[-1]).is_dir():
+        folder /= inner[-1]
+    return package, sorted(file for file in folder.rglob("*.py"))
 
 
 def load_processor(processor: str) -> Processor:

@@ -1,17 +1,15 @@
 from __future__ import annotations
 
-import base64
 import gzip
 import hashlib
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from http_server import Server, serving
 
-from pipcook_provider.errors import FetchError, FetchNotFound, IntegrityError, OriginError
+from pipcook_provider.errors import FetchError, FetchNotFound, IntegrityError
 from pipcook_provider.settings import Settings
-from pipcook_provider.store.fetch import check_origin, download, read_text, shown
+from pipcook_provider.store.fetch import download, read_text
 
 BODY = bytes(range(256)) * 4000
 DIGEST = hashlib.sha256(BODY).hexdigest()
@@ -22,7 +20,7 @@ def test_download_http(server: Server, settings: Settings, tmp_path: Path) -> No
     told: list[tuple[int, int | None]] = []
     target = tmp_path / "new" / "file.bin"
     progress = lambda done, total: told.append((done, total))  # noqa: E731
-    assert download(server.put("/a.bin", BODY), target, settings, on_progress=progress) == target
+    assert download(server.put("/a.bin", BODY), target, settings, on_progress=progress) == DIGEST
     assert target.read_bytes() == BODY
     assert told[-1] == (len(BODY), len(BODY))
     assert [path.name for path in target.parent.iterdir()] == ["file.bin"]
@@ -32,8 +30,8 @@ def test_download_file(settings: Settings, tmp_path: Path) -> None:
     """A file URI is copied, percent-encoding and all, and verified like any other."""
     source = tmp_path / "with space.bin"
     source.write_bytes(BODY)
-    target = download(f"{source.as_uri()}#sha256={DIGEST}", tmp_path / "copy", settings)
-    assert target.read_bytes() == BODY
+    assert download(f"{source.as_uri()}#sha256={DIGEST}", tmp_path / "copy", settings) == DIGEST
+    assert (tmp_path / "copy").read_bytes() == BODY
 
 
 def test_missing_file(settings: Settings, tmp_path: Path) -> None:
@@ -65,7 +63,7 @@ def test_malformed_digest(server: Server, settings: Settings, tmp_path: Path) ->
 def test_retry(server: Server, settings: Settings, tmp_path: Path, status: int) -> None:
     """An answer that may change is asked for again."""
     url = server.put("/a", BODY, failures=2, failure=status)
-    assert download(url, tmp_path / "a", settings).read_bytes() == BODY
+    assert download(url, tmp_path / "a", settings) == DIGEST
     assert server.hits["/a"] == 3
 
 
@@ -86,31 +84,15 @@ def test_no_retry(server: Server, settings: Settings, tmp_path: Path, status: in
     assert not caught.value.retryable
 
 
-def test_truncated(server: Server, settings: Settings, tmp_path: Path) -> None:
-    """Fewer bytes than announced are never taken for the file."""
-    with pytest.raises(FetchError, match="3 attempts"):
-        download(server.put("/a", BODY, announced=len(BODY) + 1), tmp_path / "a", settings)
-    assert not list(tmp_path.iterdir())
-
-
-def test_stalled(server: Server, settings: Settings, tmp_path: Path) -> None:
-    """A server that goes silent is given up and asked again."""
-    impatient = replace(settings, fetch_timeout=0.1)
-    with pytest.raises(FetchError, match="3 attempts"):
-        download(server.put("/a", BODY, stalls=True), tmp_path / "a", impatient)
-    assert server.hits["/a"] == 3
-    assert not list(tmp_path.glob("**/*.part"))
-
-
 def test_unannounced_size(server: Server, settings: Settings, tmp_path: Path) -> None:
     """A server that does not say the size is believed when it closes the connection."""
-    assert download(server.put("/a", BODY, announced=-1), tmp_path / "a", settings).read_bytes() == BODY
+    assert download(server.put("/a", BODY, announced=-1), tmp_path / "a", settings) == DIGEST
 
 
 def test_content_encoding(server: Server, settings: Settings, tmp_path: Path) -> None:
     """A server that compresses although it was asked not to is understood."""
     url = server.put("/a", gzip.compress(BODY), headers={"Content-Encoding": "gzip"})
-    assert download(f"{url}#sha256={DIGEST}", tmp_path / "a", settings).read_bytes() == BODY
+    assert download(f"{url}#sha256={DIGEST}", tmp_path / "a", settings) == DIGEST
 
 
 def test_nobody_listens(settings: Settings, tmp_path: Path) -> None:
@@ -134,7 +116,7 @@ def test_redirect(server: Server, settings: Settings, tmp_path: Path) -> None:
     server.put("/b", status=301, headers={"Location": server.url + "/c"})
     server.put("/c", BODY)
     url = f"{server.url}/a#sha256={DIGEST}"
-    assert download(url, tmp_path / "a", settings).read_bytes() == BODY
+    assert download(url, tmp_path / "a", settings) == DIGEST
 
 
 def test_endless_redirect(server: Server, settings: Settings, tmp_path: Path) -> None:
@@ -142,35 +124,6 @@ def test_endless_redirect(server: Server, settings: Settings, tmp_path: Path) ->
     url = server.put("/a", status=302, headers={"Location": "/a"})
     with pytest.raises(FetchError, match="redirected more than 10 times"):
         download(url, tmp_path / "a", settings)
-
-
-@pytest.mark.parametrize("location", ["http://127.0.0.1:1/a", "file:///etc/hostname"])
-def test_redirect_out(server: Server, settings: Settings, tmp_path: Path, location: str) -> None:
-    """A redirect cannot lead out of the allowed origins, nor to a local file."""
-    url = server.put("/a", status=302, headers={"Location": location})
-    with pytest.raises(FetchError) as caught:
-        download(url, tmp_path / "a", replace(settings, allowed_origins=(server.url,)))
-    assert not caught.value.retryable
-    assert server.hits == {"/a": 1}
-
-
-def test_credentials(server: Server, settings: Settings, tmp_path: Path) -> None:
-    """User and password go to their host only, and no message shows them."""
-    with serving() as other:
-        server.put("/a", status=302, headers={"Location": "/b"})
-        server.put("/b", status=302, headers={"Location": other.url + "/c"})
-        with pytest.raises(FetchNotFound) as caught:
-            download(f"http://me:s%40crt@{server.address}/a", tmp_path / "a", settings)
-        expected = "Basic " + base64.b64encode(b"me:s@crt").decode()
-        assert server.authorizations == {"/a": expected, "/b": expected}
-        assert other.authorizations == {"/c": None}
-    assert "crt" not in str(caught.value)
-
-
-def test_shown() -> None:
-    """What is shown of a URI lacks user and password, and nothing else."""
-    assert shown("https://u:p@h/x@y?z=a@b") == "https://h/x@y?z=a@b"
-    assert shown("https://h/x@y") == "https://h/x@y"
 
 
 def test_unwritable(server: Server, settings: Settings, tmp_path: Path) -> None:
@@ -195,46 +148,3 @@ def test_unusable_uri(settings: Settings, uri: str) -> None:
     with pytest.raises(FetchError) as caught:
         read_text(uri, settings)
     assert not caught.value.retryable
-
-
-ALLOWED = ("https://cdn.example/gh/org/scripts", "https://mirror.example:8443/", "/opt/dags")
-
-
-@pytest.mark.parametrize(
-    "uri",
-    [
-        "https://cdn.example/gh/org/scripts/a.py?x=1",
-        "https://CDN.example:443/gh/org/scripts@4b3d60c/a.py",
-        "https://cdn.example/gh/x/../org/scripts/a.py",
-        "https://mirror.example:8443/anything",
-        "file:///opt/dags/a.py",
-    ],
-)
-def test_allowed(settings: Settings, uri: str) -> None:
-    """An allowed origin covers what lies below it, however it is spelled."""
-    check_origin(uri, replace(settings, allowed_origins=ALLOWED))
-
-
-@pytest.mark.parametrize(
-    "uri",
-    [
-        "http://cdn.example/gh/org/scripts/a.py",
-        "https://cdn.example.evil.example/gh/org/scripts/a.py",
-        "https://cdn.example@evil.example/gh/org/scripts/a.py",
-        "https://cdn.example/gh/org/scripts-evil/a.py",
-        "https://cdn.example/gh/org/scripts/../../evil/a.py",
-        "https://cdn.example/gh/org/scripts/%2e%2e/%2e%2e/evil/a.py",
-        "https://mirror.example/a",
-        "file:///opt/dags/../secret",
-        "file:///opt/dags%2f..%2fsecret",
-    ],
-)
-def test_not_allowed(settings: Settings, uri: str) -> None:
-    """Nothing beside an allowed origin passes for it."""
-    with pytest.raises(OriginError, match="allowed_origins"):
-        check_origin(uri, replace(settings, allowed_origins=ALLOWED))
-
-
-def test_all_allowed(settings: Settings) -> None:
-    """Without a list every origin is allowed."""
-    check_origin("https://anywhere.example/a", settings)

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers import write_toy
 
 from pipcook_provider.cli import main
 
@@ -116,17 +117,33 @@ def test_lint_tells_errors_and_warnings(write_pipeline, capfd) -> None:
 def test_clean_removes_what_can_be_fetched_again(tmp_path, capfd) -> None:
     """clean removes caches, not workspaces; --dry-run only tells."""
     home = Path(os.environ["PIPCOOK_HOME"])
-    for name in ("framework/x", "data", "workspace/run"):
+    for name in ("data", "script", "workspace/run"):
         (home / name).mkdir(parents=True)
         (home / name / "file").write_bytes(b"x" * 1000)
+    # Another process, since a process's own frameworks stay for as long as it lives.
+    subprocess.run([*COMMAND, "framework", "ensure", write_toy(tmp_path)], check=True)
     assert main(["clean", "--dry-run"]) == 0
-    assert "would remove" in capfd.readouterr().out
-    assert (home / "framework").exists()
+    assert capfd.readouterr().out.count("would remove") == 3
+    assert (home / "data/file").exists()
     assert main(["clean"]) == 0
-    assert [path.name for path in home.iterdir()] == ["workspace"]
+    assert sorted(path.name for path in home.iterdir()) == ["framework", "workspace"]
+    assert not [path for path in (home / "framework").iterdir() if not path.name.startswith(".")]
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["lint", "--help"], ["clean", "--help"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [*command.split(), "--help"]
+        for command in (
+            "",
+            "train",
+            "lint",
+            "lock",
+            "clean",
+            *(f"framework {name}" for name in ("ls", "ensure", "build", "verify", "prune")),
+        )
+    ],
+)
 def test_help_shows_an_example(arguments, capfd) -> None:
     """Every --help ends with an example that can be typed."""
     with pytest.raises(SystemExit) as caught:

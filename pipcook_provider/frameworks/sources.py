@@ -1,0 +1,257 @@
+"""Where a framework that is asked for by its name may come from.
+
+The mirrors, in their order, each by its index or, without one, by the names of its files; then the package registries, by
+a recipe. Each source is asked only when those before it do not have the framework.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from pathlib import Path
+
+from pipcook_provider.errors import FetchError, FetchNotFound, FrameworkError
+from pipcook_provider.frameworks.build import Resolution, build_from_recipe, resolve
+from pipcook_provider.frameworks.framework import Manifest
+from pipcook_provider.frameworks.mirror import INDEX, IndexEntry, Mirror, Offer
+from pipcook_provider.frameworks.pin import FrameworkPin
+from pipcook_provider.frameworks.platform import Platform
+from pipcook_provider.frameworks.recipes import Recipe, find_recipe
+from pipcook_provider.frameworks.reference import NameReference, version_key
+from pipcook_provider.frameworks.report import Report
+from pipcook_provider.settings import Settings
+from pipcook_provider.store.cache import Built, Cache
+from pipcook_provider.store.fetch import shown
+
+#: Pipcook's own mirror, for frameworks of JavaScript packages where no mirror is configured. It may be gone.
+JAVASCRIPT_MIRROR = "https://pipcook-cloud.oss-cn-hangzhou.aliyuncs.com/framework/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """What is looked for, and how.
+
+    :param asked: the reference as written.
+    :param wanted: ``cpu`` or ``gpu``.
+    :param pin: what it must be, where a lock says so.
+    :param refresh: whether it is got again although it is cached.
+    :param verify: whether a cached one is compared with its record, and repaired.
+    :param repair: whether the installer's own cache is distrusted.
+    :param use_mirrors: whether mirrors are asked.
+    """
+
+    asked: NameReference
+    wanted: str
+    cache: Cache
+    settings: Settings
+    report: Report
+    pin: FrameworkPin | None = None
+    refresh: bool = False
+    verify: bool = False
+    repair: bool = False
+    use_mirrors: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A place that may have the framework.
+
+    :param name: what a person knows it by.
+    :param key: of the cache's entry that it makes.
+    :param obtain: puts the framework into an empty directory.
+    :param optional: whether its failure is only worth a warning.
+    """
+
+    name: str
+    key: str
+    obtain: Callable[[Path], Built]
+    optional: bool = False
+
+
+class OtherFrameworkFound(FetchNotFound):
+    """What lies at an address is another framework than its name says."""
+
+
+@dataclass(slots=True)
+class Trail:
+    """What was asked in vain so far, and the first failure among it."""
+
+    report: Report
+    tried: list[str] = field(default_factory=list)
+    failure: FetchError | None = None
+
+    def note(self, name: str, exc: FetchError, *, optional: bool) -> None:
+        """Note that a source did not deliver, and why."""
+        if isinstance(exc, FetchNotFound):
+            other = isinstance(exc, OtherFrameworkFound)
+            self.tried.append(f"{name} (another framework is in it)" if other else name)
+            return
+        self.report.warning(f"{name} failed: {exc}")
+        self.tried.append(f"{name} (failed)")
+        if not optional:
+            self.failure = self.failure or exc
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The sources of one search."""
+
+    search: Search
+
+    def each(self, trail: Trail) -> Iterator[Source]:
+        """Yield the sources, one after the other; what is found out meanwhile goes into the trail.
+
+        :raises FetchError: no mirror delivered, and one of them failed: whether it has the framework is not known then,
+            and the registries must not silently take its place.
+        :raises FrameworkError: the registries cannot be asked, or do not have it.
+        """
+        asked = self.search.asked.version
+        unlisted = []
+        for place in self._places():
+            try:
+                index = place.mirror.index(place.folder)
+            except FetchError as exc:
+                trail.note(place.shown, exc, optional=place.mirror.optional)
+                continue
+            if index is None:
+                unlisted.append(place)
+                yield from self._guesses(place, [asked, _without_patch(asked)] if asked else [])
+            elif listed := self._newest(index):
+                yield self._from_mirror(place, listed.offer)
+            else:
+                trail.tried.append(f"{place.shown}/{INDEX} (does not list it)")
+        if self.recipe is None or (self.search.pin and self.search.pin.archive):
+            return
+        version = self.recipe.version or self._resolution.version
+        if version != asked:
+            for place in unlisted:
+                yield from self._guesses(place, [version])
+        if trail.failure is not None:
+            raise trail.failure
+        yield Source(f"recipe {self.recipe.directory.name}", self._key(version, next(self.platforms())), self._build)
+
+    @cached_property
+    def recipe(self) -> Recipe | None:
+        """The recipe that answers to the name; with the lock's record in it, where there is a lock."""
+        recipe = find_recipe(self.search.asked, self.search.settings.framework_recipes)
+        pin = self.search.pin
+        if recipe and pin and pin.manifest:
+            try:
+                return replace(recipe, manifest=Manifest.parse(pin.manifest))
+            except ValueError as exc:
+                raise FrameworkError(
+                    f"The lock's record of {self.search.asked} cannot be used: {exc}. Write the lock again."
+                ) from exc
+        return recipe
+
+    def platforms(self) -> Iterator[Platform]:
+        """Yield the platforms that the framework may be for: where no recipe tells, Node's is tried last, if there is Node."""
+        if self.recipe is not None:
+            yield Platform.current(javascript=self.recipe.manifest.has_javascript)
+            return
+        yield Platform.current()
+        try:
+            yield Platform.current(javascript=True)
+        except FrameworkError:
+            return
+
+    @property
+    def variants(self) -> tuple[str | None, ...]:
+        """The variants to look for, the best first; None stands for a framework that does not tell them apart."""
+        if self.recipe is not None:
+            return (self.recipe.variant(self.search.wanted),)
+        return ("gpu", None) if self.search.wanted == "gpu" else (None,)
+
+    def _places(self) -> list[_Place]:
+        search = self.search
+        if not search.use_mirrors or (search.pin and search.pin.contents):
+            return []
+        platforms = list(self.platforms())
+        mirrors = [Mirror(address, search.settings) for address in search.settings.framework_mirror]
+        places = [
+            _Place(mirror, platform, folder)
+            for mirror in mirrors
+            for platform in platforms
+            for folder in platform.folders
+        ]
+        if not mirrors:
+            default = Mirror(JAVASCRIPT_MIRROR, search.settings, optional=True)
+            places = [
+                _Place(default, platform, folder)
+                for platform in platforms
+                if platform.node
+                for folder in platform.folders
+            ]
+        return places
+
+    def _newest(self, index: list[IndexEntry]) -> IndexEntry | None:
+        asked = self.search.asked
+        accepted = {None, *self.variants, self.search.wanted}
+        found = [
+            entry
+            for entry in index
+            if entry.name == asked.name and entry.variant in accepted and asked.accepts(entry.version)
+        ]
+        return max(found, key=lambda entry: (entry.variant == "gpu", version_key(entry.version)), default=None)
+
+    def _guesses(self, place: _Place, versions: list[str]) -> Iterator[Source]:
+        for variant in self.variants:
+            for version in dict.fromkeys(versions):
+                for path in place.platform.mirror_paths(self.search.asked.name, version, variant):
+                    if path.startswith(f"{place.folder}/"):
+                        yield self._from_mirror(place, place.mirror.offer(path, versions[0]))
+
+    def _from_mirror(self, place: _Place, offer: Offer) -> Source:
+        key = self._key(offer.version, place.platform)
+        return Source(shown(offer.uri), key, partial(self._fetch, place.mirror, offer), place.mirror.optional)
+
+    def _fetch(self, mirror: Mirror, offer: Offer, directory: Path) -> Built:
+        search = self.search
+        if search.pin:
+            offer = replace(offer, sha256=search.pin.archive)
+        built = mirror.fetch(offer, directory, search.cache, search.report)
+        found = Manifest.read(directory)
+        if not (
+            found.name == search.asked.name
+            and search.asked.accepts(found.version)
+            and found.variant in (None, search.wanted)
+            and found.platform in (None, *(platform.key for platform in self.platforms()))
+        ):
+            raise OtherFrameworkFound(f"{shown(offer.uri)} holds another framework: {found.name}@{found.version}.")
+        return built
+
+    @cached_property
+    def _resolution(self) -> Resolution:
+        assert self.recipe is not None
+        return resolve(self.recipe, self.search.asked.version, self.search.wanted, self.search.report)
+
+    def _build(self, directory: Path) -> Built:
+        return build_from_recipe(self._resolution, directory, self.search.report, repair=self.search.repair)
+
+    def _key(self, version: str, platform: Platform) -> str:
+        """Return the key of the cache's entry. What a lock names may stand beside another of the same version."""
+        suffix = "-gpu" if self.variants[0] == "gpu" else ""
+        key = f"{NameReference(self.search.asked.name, version)}-{platform.key}{suffix}"
+        pin = self.search.pin
+        if pin is None or self.search.cache.find(key) is None:
+            return key
+        return f"{key}-locked-{(pin.archive or pin.contents or '')[:12]}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A folder of a mirror, and the platform that it is for."""
+
+    mirror: Mirror
+    platform: Platform
+    folder: str
+
+    @property
+    def shown(self) -> str:
+        return f"{shown(self.mirror.base)}/{self.folder}"
+
+
+def _without_patch(version: str) -> str:
+    """Return ``2.21`` for ``2.21.0``: as the files of Pipcook's mirrors are named."""
+    return ".".join(version.split(".")[:2])

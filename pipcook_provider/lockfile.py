@@ -1,0 +1,219 @@
+"""``<name>.lock.json`` beside a document: the digests of all that the document runs.
+
+Written by ``pipcook lock``. Where it lies beside a document, ``prepare`` runs only what it names: the very bytes of each
+script and of the modules beside it, the same artifact processors, the same framework::
+
+    {
+      "lockVersion": 1,
+      "scripts": {"model.py": {"sha256": "...", "modules": {"layers.py": "..."}}},
+      "processors": {"pipcook-artifact-zip@0.0.2": {"package": "pipcook-provider", "sha256": "..."}},
+      "framework": {"asked": "tensorflow@2.21", "reference": "tensorflow@2.21.0",
+                    "platforms": {"py311-linux-x64": {"contents": "...", "manifest": {...}}}}
+    }
+
+A script is named by its URL without the query, or by its path relative to the document.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipcook_provider.errors import LockError
+from pipcook_provider.frameworks.pin import FrameworkPin
+from pipcook_provider.runtime.processors import processor_files
+from pipcook_provider.spec import PipelineSpec, ScriptSpec
+from pipcook_provider.store.scripts import CollectedScript
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class LockedFramework:
+    """The framework of a locked document.
+
+    :param asked: ``options.framework`` as the document said it.
+    :param reference: what it stood for.
+    :param platforms: its identity by platform and variant, such as ``py311-linux-x64`` or ``py311-linux-x64-gpu``.
+    """
+
+    asked: str
+    reference: str
+    platforms: Mapping[str, FrameworkPin]
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """What a document may run.
+
+    :param scripts: by name: ``sha256`` of the script, and ``modules``, the digests of the modules beside it.
+    :param processors: by name: ``package`` that offers it, and ``sha256`` over its Python files.
+    """
+
+    scripts: Mapping[str, Mapping[str, Any]]
+    processors: Mapping[str, Mapping[str, str]]
+    framework: LockedFramework | None
+
+    @classmethod
+    def beside(cls, origin: str) -> Lock | None:
+        """Return the lock beside a document; None where there is none, and for documents from the network.
+
+        :param origin: path or URL of the document.
+        :raises LockError: it cannot be read.
+        """
+        path = lock_path(origin)
+        if path is None or not path.exists():
+            return None
+        try:
+            return cls._read(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+            raise LockError(
+                f"{path} was expected to be the lock of the document beside it, but cannot be read as one "
+                f"({type(exc).__name__}: {exc}), so nothing was run. Write it again with pipcook lock, or delete it."
+            ) from exc
+
+    @classmethod
+    def _read(cls, document: Any) -> Lock:
+        if document["lockVersion"] != VERSION:
+            raise ValueError(f"expected lockVersion {VERSION}, found {document['lockVersion']!r}")
+        framework = document["framework"]
+        return cls(
+            {
+                name: {"sha256": entry["sha256"], "modules": entry["modules"]}
+                for name, entry in document["scripts"].items()
+            },
+            {
+                name: {"package": entry["package"], "sha256": entry["sha256"]}
+                for name, entry in document["processors"].items()
+            },
+            LockedFramework(
+                framework["asked"],
+                framework["reference"],
+                {platform: FrameworkPin.read(pin) for platform, pin in framework["platforms"].items()},
+            )
+            if framework
+            else None,
+        )
+
+    def write(self, path: Path) -> None:
+        """Write the lock, whole or not at all.
+
+        :raises LockError: it cannot be written.
+        """
+        framework = self.framework and {
+            "asked": self.framework.asked,
+            "reference": self.framework.reference,
+            "platforms": {platform: pin.to_json() for platform, pin in sorted(self.framework.platforms.items())},
+        }
+        document = {
+            "lockVersion": VERSION,
+            "scripts": dict(self.scripts),
+            "processors": dict(self.processors),
+            "framework": framework,
+        }
+        try:
+            descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+            Path(partial).chmod(0o644)
+            Path(partial).replace(path)
+        except OSError as exc:
+            raise LockError(f"the lock {path} cannot be written: {exc}. Make room there, or make it writable.") from exc
+
+    def check_script(self, origin: str, script: ScriptSpec, found: Mapping[str, Any]) -> None:
+        """Compare a script with the lock.
+
+        :param found: as :func:`describe_script` returns it.
+        :raises LockError: the lock does not name it, or names another.
+        """
+        name = script_name(origin, script)
+        expected = self.scripts.get(name)
+        if expected is None:
+            raise _refused(f"the script {name}", "it is not among those that it names", origin)
+        if expected["sha256"] != found["sha256"]:
+            raise _refused(
+                f"the script {name}", f"its SHA-256 digest is {found['sha256']}, not {expected['sha256']}", origin
+            )
+        for module in sorted({*expected["modules"], *found["modules"]}):
+            wanted, got = expected["modules"].get(module), found["modules"].get(module)
+            if wanted != got:
+                what = "is new" if wanted is None else "is gone" if got is None else "has changed"
+                raise _refused(f"the script {name}", f"the module {module} beside it {what}", origin)
+
+    def check_processors(self, origin: str, names: Iterable[str]) -> None:
+        """Compare the artifact processors of a document with the lock.
+
+        :raises LockError: the lock does not name one, or names another.
+        """
+        for name in names:
+            if self.processors.get(name) != describe_processor(name):
+                why = "its files have changed" if name in self.processors else "it is not among those that it names"
+                raise _refused(f"the artifact processor {name}", why, origin)
+
+    def framework_pin(self, origin: str, asked: str, platform: str) -> tuple[str, FrameworkPin]:
+        """Return the reference and the identity of the framework that the document asks for.
+
+        :raises LockError: the lock names another framework, or none for this platform.
+        """
+        if self.framework is None or self.framework.asked != asked:
+            named = self.framework.asked if self.framework else "none"
+            raise _refused(f"the framework {asked}", f"it names {named}", origin)
+        pin = self.framework.platforms.get(platform)
+        if pin is None:
+            known = ", ".join(sorted(self.framework.platforms))
+            raise _refused(f"the framework {asked}", f"it names it for {known} only, and this is {platform}", origin)
+        return self.framework.reference, pin
+
+
+def lock_path(origin: str) -> Path | None:
+    """Return where the lock of a document is; None for a document from the network."""
+    if origin.startswith(("http://", "https://")):
+        return None
+    path = Path(origin)
+    return path.with_name(f"{path.stem}.lock.json")
+
+
+def script_name(origin: str, script: ScriptSpec) -> str:
+    """Return what a lock calls a script of a document."""
+    if script.path is None or origin.startswith(("http://", "https://")):
+        return script.uri
+    return Path(os.path.relpath(script.path, Path(origin).parent)).as_posix()
+
+
+def describe_script(script: CollectedScript) -> dict[str, Any]:
+    """Return the digests of a script that was collected into a run, and of its modules."""
+    modules = sorted(file for file in script.modules.rglob("*") if file.is_file()) if script.modules else []
+    assert script.modules is not None or not modules
+    return {
+        "sha256": _sha256([script.file]),
+        "modules": {file.relative_to(script.modules).as_posix(): _sha256([file]) for file in modules},  # type: ignore[arg-type]
+    }
+
+
+def describe_processor(name: str) -> dict[str, str]:
+    """Return what identifies an artifact processor.
+
+    :raises ArtifactError: no installed package offers it.
+    """
+    package, files = processor_files(name)
+    return {"package": package, "sha256": _sha256(files)}
+
+
+def _sha256(files: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _refused(subject: str, why: str, origin: str) -> LockError:
+    return LockError(
+        f"{subject} was expected to be as {lock_path(origin)} names it, but {why}, so nothing was run. Look at what changed; "
+        f"if it is meant to, write the lock again: pipcook lock {origin}"
+    )

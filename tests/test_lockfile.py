@@ -13,7 +13,9 @@ from http_server import serving
 
 from pipcook_provider.cli import main
 from pipcook_provider.errors import IntegrityError, LockError
+from pipcook_provider.frameworks.report import LogReport
 from pipcook_provider.settings import Settings
+from pipcook_provider.spec import parse_pipeline
 from pipcook_provider.spec.folder import is_pipeline_file
 from pipcook_provider.stages import StageRunner, lock_pipeline
 

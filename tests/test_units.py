@@ -9,7 +9,15 @@ from pipcook_provider.units import read_duration, read_size, show_size
 
 @pytest.mark.parametrize(
     ("size", "shown"),
-    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (99_960, "100 kB"), (999_600, "1.0 MB"), (1.5e9, "1.5 GB"), (4e12, "4.0 TB")],
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (99_960, "100 kB"),
+        (999_600, "1.0 MB"),
+        (1.5e9, "1.5 GB"),
+        (4e12, "4.0 TB"),
+    ],
 )
 def test_shown_size(size: float, shown: str) -> None:
     """Two or three digits and the unit that people would choose."""

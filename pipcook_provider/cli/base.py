@@ -32,26 +32,27 @@ class Commands:
     subparsers: Subparsers
 
     def add(
-        self, name: str, run: Run, *, help: str, description: str, example: str, aliases: Sequence[str] = ()
+        self, name: str, run: Run, *, purpose: str, description: str, example: str, aliases: Sequence[str] = ()
     ) -> argparse.ArgumentParser:
         """Add a command.
 
+        :param purpose: a few words about it.
         :param run: takes the parsed options and this machine's settings, and returns the exit status.
         :param example: what a person could type, without the program's name.
         """
         parser = self.subparsers.add_parser(
             name,
             aliases=list(aliases),
-            help=help,
+            help=purpose,
             description=description,
             epilog=f"example: {self.program} {example}",
         )
         parser.set_defaults(run=run)
         return parser
 
-    def group(self, name: str, *, help: str, description: str) -> Commands:
+    def group(self, name: str, *, purpose: str, description: str) -> Commands:
         """Add a group of commands."""
-        parser = self.subparsers.add_parser(name, help=help, description=description)
+        parser = self.subparsers.add_parser(name, help=purpose, description=description)
         return Commands(self.program, parser.add_subparsers(title="commands", required=True, metavar="COMMAND"))
 
 

@@ -21,7 +21,7 @@ def add_commands(commands: Commands) -> None:
     """Add the group ``framework`` with its commands."""
     group = commands.group(
         "framework",
-        help="see, fetch, build, check and remove frameworks",
+        purpose="see, fetch, build, check and remove frameworks",
         description="The frameworks that runs on this machine share.",
     )
     _add_ls(group)
@@ -35,7 +35,7 @@ def _add_ls(group: Commands) -> None:
     parser = group.add(
         "ls",
         _ls,
-        help="list the cached frameworks",
+        purpose="list the cached frameworks",
         description="List the cached frameworks: what they are, where they came from, when they were last used.",
         example="framework ls",
     )
@@ -46,7 +46,7 @@ def _add_ensure(group: Commands) -> None:
     parser = group.add(
         "ensure",
         _ensure,
-        help="fetch or build a framework where it is not there yet",
+        purpose="fetch or build a framework where it is not there yet",
         description="Make sure that frameworks are there: from the cache, else from a mirror, else built from the "
         "package registries. Prints their folders.",
         example="framework ensure tensorflow@2.21",
@@ -65,7 +65,7 @@ def _add_build(group: Commands) -> None:
     parser = group.add(
         "build",
         _build,
-        help="build a framework from the package registries",
+        purpose="build a framework from the package registries",
         description="Build a framework by its recipe, and with --output pack it as a mirror serves it: serve DIR by any web "
         "server, or share it as a folder, and name it as framework mirror elsewhere.",
         example="framework build tensorflow@2.21 --output /srv/frameworks",
@@ -81,7 +81,7 @@ def _add_verify(group: Commands) -> None:
     parser = group.add(
         "verify",
         _verify,
-        help="compare cached frameworks with what was installed",
+        purpose="compare cached frameworks with what was installed",
         description="Compare each file of the cached frameworks with its recorded digest; exit status 1 when one is "
         "missing or changed.",
         example="framework verify",
@@ -96,7 +96,7 @@ def _add_prune(group: Commands) -> None:
     parser = group.add(
         "prune",
         _prune,
-        help="remove frameworks that are no longer used",
+        purpose="remove frameworks that are no longer used",
         description="Remove cached frameworks by age or size, the longest unused first; never what a running task uses. "
         "Leftovers of what was interrupted go in any case.",
         example="framework prune --older-than 30d --keep-size 20GB",

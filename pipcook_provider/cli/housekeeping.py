@@ -17,7 +17,7 @@ def add_commands(commands: Commands) -> None:
     clean = commands.add(
         "clean",
         _clean,
-        help="remove cached frameworks and downloads",
+        purpose="remove cached frameworks and downloads",
         description="Remove what runs share and can fetch again: frameworks that nobody uses, and downloads. "
         "Workspaces stay.",
         example="clean --dry-run",

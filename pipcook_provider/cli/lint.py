@@ -18,7 +18,7 @@ def add_commands(commands: Commands) -> None:
     lint = commands.add(
         "lint",
         _lint,
-        help="check pipeline documents without running them",
+        purpose="check pipeline documents without running them",
         description="Check pipeline documents; exit status 1 when one cannot be used.",
         example="lint dags/",
     )
@@ -26,7 +26,7 @@ def add_commands(commands: Commands) -> None:
     lint.add_argument("--json", action="store_true", help="print the problems as JSON on stdout")
 
 
-def _lint(options: argparse.Namespace, settings: Settings) -> int:
+def _lint(options: argparse.Namespace, _settings: Settings) -> int:
     from pipcook_provider.spec import lint_pipeline
     from pipcook_provider.spec.folder import find_json_files, is_pipeline_file
     from pipcook_provider.spec.reader import read_file

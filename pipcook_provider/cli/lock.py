@@ -15,7 +15,7 @@ def add_commands(commands: Commands) -> None:
     lock = commands.add(
         "lock",
         _lock,
-        help="hold documents to the scripts and framework that they have now",
+        purpose="hold documents to the scripts and framework that they have now",
         description="Write <name>.lock.json beside documents: the SHA-256 digests of their scripts, framework and artifact "
         "processors. Runs then use these or none. A lock that is there gets this platform's framework added.",
         example="lock dags/digits-image-classification.json",

@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +27,7 @@ def add_commands(commands: Commands) -> None:
         "train",
         _train,
         aliases=["run"],
-        help="run a pipeline and keep its model",
+        purpose="run a pipeline and keep its model",
         description="Run all stages of a pipeline document; the model is in DIR/model afterwards.",
         example="train https://example.com/pipeline.json -o out",
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from pipcook_provider.errors import CacheError, FrameworkError, FrameworkNotFound
+from pipcook_provider.errors import FrameworkError, FrameworkNotFound
 from pipcook_provider.frameworks.ensure import framework_cache
 from pipcook_provider.frameworks.framework import Manifest
 from pipcook_provider.frameworks.report import Report

@@ -37,10 +37,8 @@ def ensure_named(search: Search) -> Framework:
     """
     sources = Sources(search)
     known = _newest_cached(sources)
-    if known is None or search.refresh or search.asked.version is None:
-        found = _from_sources(sources, known)
-    else:
-        found = known
+    is_settled = known is not None and search.asked.version is not None and not search.refresh
+    found = known if known and is_settled else _from_sources(sources, known)
     if search.pin:
         search.pin.check(found)
     return _verified(sources, found) if search.verify else found
@@ -52,6 +50,7 @@ def _from_sources(sources: Sources, known: Framework | None) -> Framework:
     def take(source: Source) -> Framework:
         present = None if search.use_mirrors else search.cache.find(source.key)
         refresh = search.refresh or (present is not None and present.archive is not None)
+
         def ensure(*, verify: bool = False) -> Entry:
             return search.cache.ensure(
                 source.key, source.obtain, refresh=refresh, verify=verify, on_wait=lambda: _tell_waiting(search)

@@ -274,12 +274,6 @@ class Cache:
         used = uses.last_use(folder)
         return datetime.fromtimestamp(used, UTC) if used else entry.created, uses.is_used(folder)
 
-    def last_use(self, entry: Entry) -> tuple[datetime, bool]:
-        """Return when an entry was last used (UTC), and whether a living process uses it now."""
-        folder = self._layout.uses / entry.generation
-        used = uses.last_use(folder)
-        return datetime.fromtimestamp(used, UTC) if used else entry.created, uses.is_used(folder)
-
     def prune(self, *, older_than: timedelta | None, keep: int | None, dry_run: bool = False) -> list[Pruned]:
         """Remove entries that nobody uses, and always what was left by processes that are gone.
 

@@ -5,6 +5,7 @@ on purpose.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ def get_pipcook_commands() -> list[ActionCommand]:
     return [
         ActionCommand(
             name="pipcook",
-            help="Train from Pipcook documents, and keep frameworks, with Airflow's connections",
+            help="Train from Pipcook documents and keep their frameworks, with Airflow's connections",
             func=run,
             args=[_arguments()],
             epilog=f"COMMAND is one of {', '.join(COMMANDS)}; airflow pipcook COMMAND --help says more.",
@@ -45,6 +46,10 @@ def run(options: argparse.Namespace) -> None:
     """Run ``pipcook`` with the arguments behind it, and exit with its status."""
     from pipcook_provider.cli import main
 
+    for handler in logging.getLogger().handlers:
+        # Airflow logs to stdout, which is for the command's result, such as JSON.
+        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
+            handler.setStream(sys.stderr)
     sys.exit(main(options.arguments, program="airflow pipcook", load_settings=_settings))
 
 

@@ -41,7 +41,8 @@ def test_wheel_works_alone_in_an_empty_environment(write_pipeline, tmp_path) -> 
     ).splitlines()
     for name in (
         "spec/schema.json",
-        "frameworks/recipes/tensorflow@2.21/framework.json",
+        "frameworks/build/supervisor.py",
+        "frameworks/recipes/tensorflow/framework.json",
         "scripts/image_classification/model.py",
         "py.typed",
     ):

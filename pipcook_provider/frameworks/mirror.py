@@ -122,9 +122,13 @@ class Mirror:
 
 @dataclass(frozen=True, slots=True)
 class IndexEntry:
-    """A line of a mirror's index."""
+    """A line of a mirror's index.
+
+    :param platform: as :attr:`.Platform.binaries`.
+    """
 
     name: str
+    platform: str
     variant: str | None
     offer: Offer
 
@@ -142,9 +146,8 @@ class IndexEntry:
         file = entry["file"]
         if "/" in file or "\\" in file or not _HEX.fullmatch(entry["sha256"]):
             raise ValueError(f"{entry} names no file beside the index with its digest")
-        return cls(
-            entry["name"], entry.get("variant"), Offer(f"{folder}/{quote(file)}", entry["version"], entry["sha256"])
-        )
+        offer = Offer(f"{folder}/{quote(file)}", entry["version"], entry["sha256"])
+        return cls(entry["name"], entry["platform"], entry.get("variant"), offer)
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ def _first(sources: Sources, take: Callable[[Source], T]) -> T:
         try:
             return take(source)
         except FetchError as exc:
-            trail.note(source.name, exc, optional=source.optional)
+            trail.note(source.name, exc, source.mirror)
     if trail.failure:
         raise trail.failure
     raise _not_found(sources.search, trail.tried)

@@ -66,8 +66,10 @@ def pack(framework: Framework, output: Path, report: Report) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _replacing(path) as sink:
             write_zip(framework.path, sink, f"Packing {path.name}", report)
-        with path.open("rb") as source:
-            digest = hashlib.file_digest(source, "sha256").hexdigest()
+            sink.flush()
+            # Before it takes its place, so that it has another's digest beside it for a moment only.
+            with Path(sink.name).open("rb") as source:
+                digest = hashlib.file_digest(source, "sha256").hexdigest()
         with _replacing(_digest_path(path)) as sink:
             sink.write(f"{digest}  {path.name}\n".encode())
         write_index(path.parent)

@@ -104,7 +104,7 @@ class Platform:
     @property
     def key(self) -> str:
         """``py311-linux-x64``, or ``node20-py311-linux-x64-v9`` with Node.js: the end of a cache key."""
-        return f"{self.folders[0]}-{self._binaries}"
+        return f"{self.folders[0]}-{self.binaries}"
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -120,9 +120,10 @@ class Platform:
         :param variant: ``gpu`` names the GPU variant's file, anything else the plain one.
         """
         gpu = "-gpu" if variant == "gpu" else ""
-        file = f"{quote(f'{name}@{version}', safe='')}-{self._binaries}{gpu}.zip"
+        file = f"{quote(f'{name}@{version}', safe='')}-{self.binaries}{gpu}.zip"
         return tuple(f"{folder}/{file}" for folder in self.folders)
 
     @property
-    def _binaries(self) -> str:
+    def binaries(self) -> str:
+        """What compiled packages depend on beside Python: ``linux-x64``, or ``linux-x64-v9`` with Node.js."""
         return f"{self.os}-{self.arch}" + (f"-v{self.node.napi}" if self.node else "")

@@ -90,7 +90,7 @@ def _split(version: str) -> tuple[tuple[int, ...], str]:
 
 
 def _is_early(rest: str) -> bool:
-    return bool(rest) and not rest.startswith("+")
+    return bool(rest) and not rest.startswith(("+", ".post"))
 
 
 def _relative(text: str, origin: str | None) -> Reference:

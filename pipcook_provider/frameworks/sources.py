@@ -60,13 +60,13 @@ class Source:
     :param name: what a person knows it by.
     :param key: of the cache's entry that it makes.
     :param obtain: puts the framework into an empty directory.
-    :param optional: whether its failure is only worth a warning.
+    :param mirror: where it is, unless it is built here.
     """
 
     name: str
     key: str
     obtain: Callable[[Path], Built]
-    optional: bool = False
+    mirror: Mirror | None = None
 
 
 class OtherFrameworkFound(FetchNotFound):
@@ -75,13 +75,14 @@ class OtherFrameworkFound(FetchNotFound):
 
 @dataclass(slots=True)
 class Trail:
-    """What was asked in vain so far, and the first failure among it."""
+    """What was asked in vain so far, the first failure among it, and the mirrors that do not answer."""
 
     report: Report
     tried: list[str] = field(default_factory=list)
     failure: FetchError | None = None
+    silent: set[Mirror] = field(default_factory=set)
 
-    def note(self, name: str, exc: FetchError, *, optional: bool) -> None:
+    def note(self, name: str, exc: FetchError, mirror: Mirror | None) -> None:
         """Note that a source did not deliver, and why."""
         if isinstance(exc, FetchNotFound):
             other = isinstance(exc, OtherFrameworkFound)
@@ -89,7 +90,9 @@ class Trail:
             return
         self.report.warning(f"{name} failed: {exc}")
         self.tried.append(f"{name} (failed)")
-        if not optional:
+        if mirror and exc.retryable:
+            self.silent.add(mirror)
+        if not (mirror and mirror.optional):
             self.failure = self.failure or exc
 
 
@@ -110,14 +113,14 @@ class Sources:
         unlisted = []
         for place in self._places():
             try:
-                index = place.mirror.index(place.folder)
+                index = None if place.mirror in trail.silent else place.index()
             except FetchError as exc:
-                trail.note(place.shown, exc, optional=place.mirror.optional)
+                trail.note(f"{place.shown}/{INDEX}", exc, place.mirror)
                 continue
             if index is None:
                 unlisted.append(place)
-                yield from self._guesses(place, [asked, _without_patch(asked)] if asked else [])
-            elif listed := self._newest(index):
+                yield from self._guesses(place, [asked, _without_patch(asked)] if asked else [], trail)
+            elif listed := self._newest(index, place.platform):
                 yield self._from_mirror(place, listed.offer)
             else:
                 trail.tried.append(f"{place.shown}/{INDEX} (does not list it)")
@@ -126,7 +129,7 @@ class Sources:
         version = self.recipe.version or self._resolution.version
         if version != asked:
             for place in unlisted:
-                yield from self._guesses(place, [version])
+                yield from self._guesses(place, [version], trail)
         if trail.failure is not None:
             raise trail.failure
         yield Source(f"recipe {self.recipe.directory.name}", self._key(version, next(self.platforms())), self._build)
@@ -164,6 +167,7 @@ class Sources:
         return ("gpu", None) if self.search.wanted == "gpu" else (None,)
 
     def _places(self) -> list[_Place]:
+        """The folders of the mirrors to look into, in their order."""
         search = self.search
         if not search.use_mirrors or (search.pin and search.pin.contents):
             return []
@@ -185,26 +189,27 @@ class Sources:
             ]
         return places
 
-    def _newest(self, index: list[IndexEntry]) -> IndexEntry | None:
+    def _newest(self, index: list[IndexEntry], platform: Platform) -> IndexEntry | None:
         asked = self.search.asked
-        accepted = {None, *self.variants, self.search.wanted}
         found = [
             entry
             for entry in index
-            if entry.name == asked.name and entry.variant in accepted and asked.accepts(entry.version)
+            if (entry.name, entry.platform) == (asked.name, platform.binaries)
+            and entry.variant in (None, self.search.wanted)
+            and asked.accepts(entry.version)
         ]
         return max(found, key=lambda entry: (entry.variant == "gpu", version_key(entry.version)), default=None)
 
-    def _guesses(self, place: _Place, versions: list[str]) -> Iterator[Source]:
+    def _guesses(self, place: _Place, versions: list[str], trail: Trail) -> Iterator[Source]:
         for variant in self.variants:
             for version in dict.fromkeys(versions):
                 for path in place.platform.mirror_paths(self.search.asked.name, version, variant):
-                    if path.startswith(f"{place.folder}/"):
+                    if path.startswith(f"{place.folder}/") and place.mirror not in trail.silent:
                         yield self._from_mirror(place, place.mirror.offer(path, versions[0]))
 
     def _from_mirror(self, place: _Place, offer: Offer) -> Source:
         key = self._key(offer.version, place.platform)
-        return Source(shown(offer.uri), key, partial(self._fetch, place.mirror, offer), place.mirror.optional)
+        return Source(shown(offer.uri), key, partial(self._fetch, place.mirror, offer), place.mirror)
 
     def _fetch(self, mirror: Mirror, offer: Offer, directory: Path) -> Built:
         search = self.search
@@ -250,6 +255,10 @@ class _Place:
     @property
     def shown(self) -> str:
         return f"{shown(self.mirror.base)}/{self.folder}"
+
+    def index(self) -> list[IndexEntry] | None:
+        """Return what the index of the folder lists; Pipcook's own mirror has none."""
+        return None if self.mirror.optional else self.mirror.index(self.folder)
 
 
 def _without_patch(version: str) -> str:

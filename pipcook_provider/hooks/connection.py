@@ -93,7 +93,8 @@ def credential_of(connection: Connection) -> Credential:
 
 def _netloc(parts: SplitResult, port: int | None) -> str:
     netloc = parts.netloc.rpartition("@")[2]
-    return f"{netloc}:{port}" if port and parts.port is None and netloc else netloc
+    is_complete = parts.port is not None or not netloc
+    return netloc if is_complete or not port else f"{netloc}:{port}"
 
 
 def _extra_headers(connection: Connection, extra: Mapping[str, Any]) -> dict[str, str]:

@@ -45,6 +45,7 @@ __all__ = ["Built", "Cache", "Damage", "Entry", "Pruned", "safe_name"]
 
 _PLAIN = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,119}")
 _FORMAT = 1
+_ATTEMPTS = 3
 
 
 def safe_name(key: str) -> str:
@@ -144,7 +145,7 @@ class Entry:
                 raise ValueError("it is not what was recorded")
             return parse_sums(text)
         except (OSError, ValueError) as exc:
-            raise _damaged(path, exc) from exc
+            raise _DamagedError(path, exc) from exc
 
     @cached_property
     def _record(self) -> dict[str, Any]:
@@ -157,7 +158,7 @@ class Entry:
                 raise ValueError(f"it has no {', '.join(sorted(missing))}")
             datetime.fromisoformat(record["created"])
         except (OSError, ValueError, KeyError, TypeError) as exc:
-            raise _damaged(path, exc) from exc
+            raise _DamagedError(path, exc) from exc
         return record
 
 
@@ -227,21 +228,27 @@ class Cache:
         :raises CacheError: the cache cannot be read or written.
         """
         name = safe_name(key)
-        unwanted, damage = self._damaged(name) if verify and not refresh else (None, [])
+        attempts = _ATTEMPTS
         try:
+            unwanted, damage = self._damaged(name) if verify and not refresh else (None, [])
             while True:
                 if not (refresh or unwanted) and (entry := self.find(key)):
                     return entry
-                with hold(self._layout.lock(name), on_wait):
-                    current = self._current(name)
-                    if current and current.generation == unwanted:
-                        on_damage(damage)
-                    if refresh or current is None or not current.is_complete or current.generation == unwanted:
-                        self._build(name, key, build)
-                    # Found while the lock is held, so that nobody prunes what nobody has marked yet.
-                    if entry := self.find(key):
-                        return entry
-                refresh, unwanted = False, None
+                try:
+                    with hold(self._layout.lock(name), on_wait):
+                        current = self._current(name)
+                        if current and current.generation == unwanted:
+                            on_damage(damage)
+                        if refresh or current is None or not current.is_complete or current.generation == unwanted:
+                            self._build(name, key, build)
+                        # Found while the lock is held, so that nobody prunes what nobody has marked yet.
+                        if entry := self.find(key):
+                            return entry
+                    refresh, unwanted = False, None
+                except _TakenOverError:
+                    attempts -= 1
+                    if not attempts:
+                        raise
         except OSError as exc:
             raise _unusable(self._layout.link(name), exc) from exc
 
@@ -251,14 +258,10 @@ class Cache:
         :param on_progress: called with the bytes that were read and are to be read.
         :raises CacheError: a file may not be read.
         """
-        for name, read in ((RECORD, lambda: entry.key), (SUMS, entry.digests)):
-            try:
-                read()
-            except CacheError as exc:
-                missing = isinstance(exc.__cause__, FileNotFoundError | NotADirectoryError)
-                return [Damage(name, "missing" if missing else "changed")]
         try:
             return find_damage(entry.path, entry.digests(), on_progress)
+        except _DamagedError as exc:
+            return [exc.damage]
         except OSError as exc:
             raise CacheError(
                 f"{exc.filename or entry.path} could not be read: {exc.strerror or exc}. Whether {entry.name} is whole "
@@ -307,11 +310,15 @@ class Cache:
         content.mkdir(parents=True)
         try:
             with _same_folder(staging) as is_same:
-                built = build(content)
-                _record(staging, key, built, read_contents(content, built.digests))
-                if not is_same():
+                try:
+                    built = build(content)
+                    _record(staging, key, built, read_contents(content, built.digests))
+                except Exception as exc:
+                    if is_same():
+                        raise
+                    raise _taken_over(layout.link(name)) from exc
+                if not is_same() or not layout.publish(staging):
                     raise _taken_over(layout.link(name))
-                layout.publish(staging)
         finally:
             remove(staging)
         with contextlib.suppress(OSError):
@@ -344,15 +351,24 @@ def _record(staging: Path, key: str, built: Built, contents: Contents) -> None:
     (staging / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
-def _damaged(path: Path, exc: Exception) -> CacheError:
-    return CacheError(
-        f"{path} was expected to describe an entry of the cache, but it cannot be used: {exc}. The entry counts as not "
-        "there; it is built anew when it is needed next."
-    )
+class _DamagedError(CacheError):
+    """A record of an entry cannot be used."""
+
+    def __init__(self, path: Path, exc: Exception) -> None:
+        missing = isinstance(exc, FileNotFoundError | NotADirectoryError)
+        self.damage = Damage(path.name, "missing" if missing else "changed")
+        super().__init__(
+            f"{path} was expected to describe an entry of the cache, but it cannot be used: {exc}. The entry counts as "
+            "not there; it is built anew when it is needed next."
+        )
 
 
-def _taken_over(link: Path) -> CacheError:
-    return CacheError(
+class _TakenOverError(CacheError):
+    """What was being built was swept away: another process believed that this one is gone."""
+
+
+def _taken_over(link: Path) -> _TakenOverError:
+    return _TakenOverError(
         f"{link} was being built here, but this process gave no sign of life for so long that another one took over. "
         "Nothing was kept of this build. Try again: most likely the other one has built it by now."
     )

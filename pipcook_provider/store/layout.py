@@ -76,16 +76,23 @@ class Layout:
         """Return what is being deleted, or was when its deleter was killed."""
         return [self.building / one for one in children(self.building) if one.startswith(_TRASH)]
 
-    def publish(self, staging: Path) -> None:
-        """Make a complete generation the one that its entry's link points to, in one step."""
+    def publish(self, staging: Path) -> bool:
+        """Make a complete generation the one that its entry's link points to, in one step.
+
+        :returns: whether it is; not where somebody else has swept it away.
+        """
         generation = staging.name
-        (staging / _LINK).symlink_to(f"{_ENTRIES}/{generation}/{CONTENT}")
-        self.entries.mkdir(exist_ok=True)
-        place = staging.rename(self.entries / generation)
         link = self.link(name_of(generation))
-        if link.is_dir() and not link.is_symlink():
-            self.discard(link)
-        (place / _LINK).replace(link)
+        try:
+            (staging / _LINK).symlink_to(f"{_ENTRIES}/{generation}/{CONTENT}")
+            self.entries.mkdir(exist_ok=True)
+            place = staging.rename(self.entries / generation)
+            if link.is_dir() and not link.is_symlink():
+                self.discard(link)
+            (place / _LINK).replace(link)
+        except FileNotFoundError:
+            return False
+        return True
 
     def restore_link(self, generation: str) -> None:
         """Put the link to a generation back, unless there is another by now."""
@@ -102,10 +109,17 @@ class Layout:
             self.discard_unused(generation)
 
     def discard_unused(self, generation: str) -> bool:
-        """Remove a generation that no link points to; return whether it was, because nobody uses it."""
-        if uses.is_used(self.uses / generation):
+        """Remove a generation that no link points to, unless somebody uses it; return whether it is gone.
+
+        The order of the steps makes it safe, also without a lock. First, it can get no link any more. Then it has none;
+        whoever marks it from now on sees that. At last, whoever has marked it before is seen.
+        """
+        place = self.entries / generation
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            (place / _LINK).unlink()
+        if self.generation(name_of(generation)) == generation or uses.is_used(self.uses / generation):
             return False
-        self.discard(self.entries / generation)
+        self.discard(place)
         remove(self.uses / generation)
         return True
 

@@ -121,6 +121,10 @@ def _taken(lease: SoftFileLease) -> bool:
 
 
 def _is_running(pid: int) -> bool:
+    # A process that ended and that nobody waits for, as in a container without an init, still has its id.
+    with contextlib.suppress(OSError, IndexError):
+        if Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] in {b"Z", b"X"}:
+            return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -87,7 +87,8 @@ def sweep(folder: Path) -> None:
     """
     used = last_use(folder)
     if used is not None and sum(lease.clear(path) for path in dead_marks(folder)):
-        os.utime(folder, (used, used))
+        with contextlib.suppress(FileNotFoundError):  # somebody removed all of it meanwhile
+            os.utime(folder, (used, used))
 
 
 def _mark(folder: Path) -> SoftFileLease | None:

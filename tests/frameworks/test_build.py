@@ -11,6 +11,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import psutil
 import pytest
@@ -228,6 +229,18 @@ def test_without_uv(tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch)
     assert list(by_pip.glob("site-packages/__pycache__/six.*.pyc"))
 
 
+def test_same_choice(tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the many wheels of a package for one platform, the same is chosen whoever resolves."""
+    versions = {"charset-normalizer": "3.4.4", "cryptography": "46.0.3", "protobuf": "6.33.0"}
+    recipe = write_recipe(tmp_path, *({"name": name, "version": versions[name]} for name in versions), version="1")
+    by_uv = resolve(recipe, None, "cpu", told).wheels
+    monkeypatch.setattr(wheels, "_find_uv", lambda: None)
+    by_pip = resolve(recipe, None, "cpu", told).wheels
+    chosen = [[wheel for wheel in found if wheel.name in versions] for found in (by_uv, by_pip)]
+    assert chosen[0] == chosen[1]
+    assert len(chosen[0]) == 3
+
+
 def test_uv_fails(tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where uv cannot reach its index, pip is tried with its own, and both is told."""
     monkeypatch.setenv("UV_DEFAULT_INDEX", NOWHERE)
@@ -235,7 +248,7 @@ def test_uv_fails(tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("UV_NO_CACHE", "1")
     directory = build(write_recipe(tmp_path, SIX), tmp_path / "built", told, asked="1.17")
     assert (directory / "site-packages" / "six.py").is_file()
-    assert len(told.warnings) == 2
+    assert len(told.warnings) == 2, "resolving and installing"
     assert all(text.startswith("uv ended with exit code") for text in told.warnings)
 
 
@@ -273,7 +286,36 @@ def test_repair(tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch) -> 
     repaired = build(recipe, tmp_path / "repaired", told, asked="1.17", repair=True)
     assert digests(repaired) == expected
     [warning] = told.warnings
-    assert "1 file(s), such as six.py" in warning
+    assert "1 of the files that uv's cache supplied, such as six.py" in warning
+
+
+def write_wheel(folder: Path, record: str) -> None:
+    """Write a wheel whose RECORD says this about its only module."""
+    info = "toymodule-1.0.dist-info"
+    with ZipFile(folder / "toymodule-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("toymodule.py", "answer = 42\n")
+        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: toymodule\nVersion: 1.0\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(
+            f"{info}/RECORD", f"toymodule.py,{record},12\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n"
+        )
+
+
+def test_wrong_record(tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wheel that tells wrong digests of its files can be installed; a repair tells none of them on."""
+    write_wheel(tmp_path, "sha256=AAAA")
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
+    monkeypatch.setenv("UV_FIND_LINKS", str(tmp_path))
+    monkeypatch.setenv("UV_NO_INDEX", "1")
+    recipe = write_recipe(tmp_path, {"name": "toymodule", "version": "{version}"})
+    resolution = resolve(recipe, None, "cpu", told)
+    assert [wheel.sha256 for wheel in resolution.wheels] == [
+        hashlib.sha256((tmp_path / "toymodule-1.0-py3-none-any.whl").read_bytes()).hexdigest()
+    ]
+    (tmp_path / "built").mkdir()
+    built = build_from_recipe(resolution, tmp_path / "built", told, repair=True)
+    assert "site-packages/toymodule.py" not in built.digests
+    assert len(told.warnings) == 1
 
 
 KILLED = """

@@ -13,7 +13,14 @@ from helpers import zipped
 from http_server import Server
 
 from pipcook_provider.errors import FetchError, FrameworkError, FrameworkNotFound, IntegrityError
-from pipcook_provider.frameworks import Framework, FrameworkPin, absolute_reference, build_framework, ensure_framework
+from pipcook_provider.frameworks import (
+    Framework,
+    FrameworkPin,
+    absolute_reference,
+    build_framework,
+    ensure_framework,
+    sources,
+)
 from pipcook_provider.frameworks.housekeeping import list_frameworks, verify_frameworks
 from pipcook_provider.frameworks.pack import pack
 from pipcook_provider.frameworks.platform import Platform
@@ -233,7 +240,7 @@ def test_newest(server: Server, mirrored: Settings, told: Told) -> None:
         body = zipped(version=version)
         file = Path(mirror_path(version)).name
         server.put(f"/m/{HERE.python}/{file}", body)
-        entry = {"name": "toy", "version": version, "variant": None, "file": unquote(file)}
+        entry = {"name": "toy", "version": version, "platform": HERE.binaries, "variant": None, "file": unquote(file)}
         entry |= {"sha256": hashlib.sha256(body).hexdigest(), "size": len(body)}
         server.put(f"/m/{HERE.python}/index.json", json.dumps({"frameworks": [entry]}).encode())
 
@@ -387,3 +394,55 @@ def test_record(tmp_path: Path) -> None:
     framework = Framework("toy@1", "toy", "1", None, tmp_path)
     assert framework.site_packages is None
     assert framework.init_script is None
+
+
+def ensure_in_processes(count: int, reference: str, home: Path) -> list[str]:
+    """Ensure a framework in so many processes at once; return what each printed."""
+    code = (
+        "import sys; from pathlib import Path; from pipcook_provider.frameworks import ensure_framework; "
+        "from pipcook_provider.settings import Settings; "
+        "print(ensure_framework(sys.argv[1], Settings(home=Path(sys.argv[2]))).path)"
+    )
+    command = [sys.executable, "-c", code, reference, str(home)]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(count)]
+    return [process.communicate()[0] for process in processes]
+
+
+def test_many_at_once(server: Server, tmp_path: Path) -> None:
+    """Eight processes that want the same framework do one download and have the same folder."""
+    url = server.put("/toy.zip", zipped(padding="x" * 5_000_000))
+    found = ensure_in_processes(8, url, tmp_path)
+    assert len(set(found)) == 1
+    assert Path(found[0].strip()).is_dir()
+    assert server.hits["/toy.zip"] == 1
+
+
+def test_download_goes_on(server: Server, settings: Settings) -> None:
+    """A download that failed in one call is continued, not repeated, by the next."""
+    body = zipped(padding="".join(chr(97 + number % 26) for number in range(3_000_000)))
+    served = {"ranges": True, "headers": {"ETag": '"1"'}}
+    url = server.put("/toy.zip", body, breaks_after=1_000_000, **served)
+    for _ in range(3):
+        server.then("/toy.zip", b"", status=503)
+    with pytest.raises(FetchError):
+        ensure_framework(url, settings)
+    server.put("/toy.zip", body, **served)
+    assert ensure_framework(url, settings).version == "1.2.3"
+    assert server.ranges("/toy.zip")[-1] == "bytes=1000000-"
+    assert not any((settings.home / "framework/.downloads").iterdir())
+
+
+def test_javascript_mirror(monkeypatch: pytest.MonkeyPatch, server: Server, settings: Settings, tmp_path: Path) -> None:
+    """A framework of JavaScript packages is asked of Pipcook's mirror, for this Node.js; it may be gone."""
+    recipe = tmp_path / "recipes/toy"
+    recipe.mkdir(parents=True)
+    packages = [{"name": "is-odd", "version": "{version}", "type": "js"}]
+    (recipe / "framework.json").write_text(json.dumps({"name": "toy", "packages": packages}))
+    monkeypatch.setattr(sources, "JAVASCRIPT_MIRROR", f"{server.url}/m/")
+    with_recipe = replace(settings, framework_recipes=(recipe.parent,))
+    path = f"/m/{Platform.current(javascript=True).mirror_paths('toy', '3.0.1', None)[0]}"
+    server.put(path, zipped(version="3.0.1"))
+    assert ensure_framework("toy@3.0.1", with_recipe).path.joinpath("site-packages/toy.py").is_file()
+    server.put(path, status=500)
+    other = replace(with_recipe, home=tmp_path / "other")
+    assert ensure_framework("toy@3.0.1", other).path.joinpath("node_modules/is-odd/package.json").is_file()

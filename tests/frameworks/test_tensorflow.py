@@ -22,9 +22,10 @@ print(tensorflow.__version__, tensorflow.__file__, len(tensorflow.config.list_ph
 def test_used(tensorflow_framework: Path) -> None:
     """The shipped recipe gives the CPU variant; TensorFlow comes from it, and its script imports nothing."""
     framework = Framework.load(tensorflow_framework)
-    assert (framework.reference, framework.variant) == ("tensorflow@2.21.0", "cpu")
+    assert (framework.name, framework.variant) == ("tensorflow", "cpu")
     command = [sys.executable, "-c", USE, str(framework.site_packages), str(framework.init_script)]
     version, file, gpus = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    assert version == "2.21.0"
+    assert version == framework.version
+    assert version.startswith("2.21.")
     assert Path(file).is_relative_to(framework.path)
     assert gpus == "0"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -45,6 +46,19 @@ def test_dead_owner(left: Path) -> None:
     assert not lease.is_dead(left)
     taken.release()
     assert not left.exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the system does not tell what ended without a wait")
+def test_unreaped_owner(tmp_path: Path) -> None:
+    """An owner that ended, but that its parent does not wait for, is dead."""
+    path = tmp_path / "lease"
+    with forked(lambda say: _hold(path, say)) as owner:
+        assert owner.line() == "held"
+        os.kill(owner.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, owner.pid, os.WEXITED | os.WNOWAIT)
+        assert lease.is_dead(path)
+        with lease.hold(path, pytest.fail):
+            pass
 
 
 def test_clear(left: Path) -> None:

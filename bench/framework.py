@@ -32,11 +32,14 @@ SPACE = 20e9
 
 #: What a person would write to unpack a zip by two threads.
 TWO_THREADS = """
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from zipfile import ZipFile
 with ZipFile(sys.argv[1]) as archive, ThreadPoolExecutor(2) as pool:
     members = sorted(archive.infolist(), key=lambda member: -member.file_size)
+    for member in members:
+        os.makedirs(os.path.dirname(os.path.join(sys.argv[2], member.filename)), exist_ok=True)
     list(pool.map(lambda member: archive.extract(member, sys.argv[2]), members))
 """
 

@@ -81,7 +81,7 @@ def ensure_framework(
     match parsed:
         case UrlReference(url):
             check_origin(url, settings)
-            unpacking = Unpacking(cache, report)
+            unpacking = Unpacking(cache.download(url), report)
             framework = Framework.load(
                 provide(url, lambda folder: _checked(folder, unpack_uri(url, folder, settings, unpacking))), shown(url)
             )

@@ -23,7 +23,7 @@ from pipcook_provider.archive import extract_zip
 from pipcook_provider.errors import FetchNotFound, IntegrityError
 from pipcook_provider.frameworks.report import Report
 from pipcook_provider.settings import Settings
-from pipcook_provider.store.cache import Built, Cache, safe_name
+from pipcook_provider.store.cache import Built
 from pipcook_provider.store.fetch import download, read_text, shown
 
 INDEX = "index.json"
@@ -95,16 +95,17 @@ class Mirror:
             return self.settings
         return replace(self.settings, allowed_origins=(*self.settings.allowed_origins, self.base))
 
-    def fetch(self, offer: Offer, directory: Path, cache: Cache, report: Report) -> Built:
+    def fetch(self, offer: Offer, directory: Path, archive: Path, report: Report) -> Built:
         """Unpack a file of the mirror into a directory, after comparing it with the digest that the mirror states.
 
+        :param archive: where the zip lies meanwhile; a file that nobody else writes.
         :raises FetchNotFound: the mirror does not have it.
         :raises IntegrityError: it is another one than the mirror states.
         :raises FetchError: it cannot be had.
         """
         uri = f"{offer.uri}#sha256={offer.sha256}" if offer.sha256 else offer.uri
         stated = self._stated_digest if offer.sha256 is None else None
-        return unpack_uri(uri, directory, self.trusting, Unpacking(cache, report, stated))
+        return unpack_uri(uri, directory, self.trusting, Unpacking(archive, report, stated))
 
     def _stated_digest(self, uri: str) -> str | None:
         try:
@@ -152,12 +153,13 @@ class IndexEntry:
 
 @dataclass(frozen=True, slots=True)
 class Unpacking:
-    """How zips are unpacked: where they lie meanwhile, who is told, and who states a digest.
+    """How a zip is unpacked: where it lies meanwhile, who is told, and who states a digest.
 
+    :param archive: a file that nobody else writes; what of it arrived stays there when the download fails.
     :param stated: returns the digest that is stated for a URI elsewhere, if any; asked when the zip is there.
     """
 
-    cache: Cache
+    archive: Path
     report: Report
     stated: Callable[[str], str | None] | None = None
 
@@ -170,7 +172,7 @@ def unpack_uri(uri: str, directory: Path, settings: Settings, unpacking: Unpacki
     :raises FetchError: it cannot be fetched, or is no zip that may be unpacked.
     """
     name = shown(uri).partition("#")[0]
-    archive = unpacking.cache.downloads / safe_name(f"{name}.zip")
+    archive = unpacking.archive
     label = f"Downloading {name.rpartition('/')[2] or name}"
     unpacking.report.info(f"Downloading {name}")
     digest = download(

@@ -112,7 +112,7 @@ def _cached(sources: Sources, platform: Platform) -> Iterator[Framework]:
             search.report.warning(f"{entry.path} is left aside: {exc}")
             continue
         # Found by its key, it counts as used by this process.
-        if _answers(search, framework) and (marked := search.cache.find(entry.name)):
+        if _answers(search, framework) and (marked := search.cache.find(entry.key)):
             yield _load(sources, marked)
 
 
@@ -148,7 +148,7 @@ def _verified(sources: Sources, cached: Framework) -> Framework:
     assert entry is not None
     return _load(
         sources,
-        search.cache.ensure(entry.name, obtain, verify=True, on_damage=tell, on_wait=lambda: _tell_waiting(search)),
+        search.cache.ensure(entry.key, obtain, verify=True, on_damage=tell, on_wait=lambda: _tell_waiting(search)),
     )
 
 

@@ -209,13 +209,13 @@ class Sources:
 
     def _from_mirror(self, place: _Place, offer: Offer) -> Source:
         key = self._key(offer.version, place.platform)
-        return Source(shown(offer.uri), key, partial(self._fetch, place.mirror, offer), place.mirror)
+        return Source(shown(offer.uri), key, partial(self._fetch, place.mirror, offer, key), place.mirror)
 
-    def _fetch(self, mirror: Mirror, offer: Offer, directory: Path) -> Built:
+    def _fetch(self, mirror: Mirror, offer: Offer, key: str, directory: Path) -> Built:
         search = self.search
         if search.pin:
             offer = replace(offer, sha256=search.pin.archive)
-        built = mirror.fetch(offer, directory, search.cache, search.report)
+        built = mirror.fetch(offer, directory, search.cache.download(key), search.report)
         found = Manifest.read(directory)
         if not (
             found.name == search.asked.name

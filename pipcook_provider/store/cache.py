@@ -180,10 +180,12 @@ class Cache:
         self.root = root
         self._layout = Layout(root)
 
-    @property
-    def downloads(self) -> Path:
-        """Folder for archives that are on their way; pruning removes what is older than a day while nobody builds."""
-        return self._layout.downloads
+    def download(self, key: str) -> Path:
+        """Return where an archive for an entry may lie while the entry is built; nobody else writes there then.
+
+        Pruning removes what is older than a day while nobody builds anything.
+        """
+        return self._layout.downloads / f"{safe_name(key)}.zip"
 
     def find(self, key: str) -> Entry | None:
         """Return the complete entry for ``key``, marked as used by this process until it exits; else ``None``.

@@ -41,7 +41,7 @@ class World:
         )
 
     def build(self, directory: Path) -> Built:
-        archive = self.cache.downloads / "key.zip"
+        archive = self.cache.download("key")
         digest = download(self.url, archive, self.settings, resumable=True)
         known = extract_zip(archive, directory)
         archive.unlink()
@@ -119,5 +119,5 @@ def test_kills(world: World, kind: str) -> None:
     assert Fork(lambda _: world.check()).wait() == 0, f"after all kills, seed {SEED}"
     run_forked(world.prune)
     left = [path for path in world.cache.root.rglob("*") if not path.is_dir() or path.is_symlink()]
-    left = [path for path in left if path.parent != world.cache.downloads]
+    left = [path for path in left if path.parent != world.cache.download("key").parent]
     assert not left, f"seed {SEED}"

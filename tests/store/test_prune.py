@@ -243,10 +243,10 @@ def test_interrupted_deletion(cache: Cache) -> None:
 
 def test_downloads(cache: Cache) -> None:
     """Archives that stopped arriving more than a day ago are removed, but not while somebody builds."""
-    cache.downloads.mkdir(parents=True)
+    cache.download("key").parent.mkdir(parents=True)
     for name, days in {"old.zip.part": 2, "old.zip.part.json": 3, "young.zip.part": 0.5}.items():
-        (cache.downloads / name).write_text("half")
-        os.utime(cache.downloads / name, (0, time.time() - days * 86400))
+        (cache.download("key").parent / name).write_text("half")
+        os.utime(cache.download("key").parent / name, (0, time.time() - days * 86400))
 
     def build(say: Say) -> None:
         def half(directory: Path) -> Built:
@@ -261,7 +261,7 @@ def test_downloads(cache: Cache) -> None:
         assert prune(cache) == []
         builder.kill()
     assert {one.name for one in prune(cache)} >= {".downloads/old.zip.part", ".downloads/old.zip.part.json"}
-    assert [path.name for path in cache.downloads.iterdir()] == ["young.zip.part"]
+    assert [path.name for path in cache.download("key").parent.iterdir()] == ["young.zip.part"]
 
 
 def test_last_use(cache: Cache) -> None:

@@ -3,6 +3,9 @@
 What will be written is decided first, from the archive's directory alone (:func:`plan`), and refused as a whole if
 any of it is unsafe; only then is anything written. Files are inflated, digested and written by several threads (all
 three release the interpreter's lock), the largest first; links are made last, when nothing can be written through them.
+
+Of a framework most members are small, and most of the time that :mod:`zipfile` takes for a small one is spent in Python,
+which threads cannot share. So stored and deflated members are read here, by the places that zipfile found in the directory.
 """
 
 from __future__ import annotations
@@ -12,14 +15,14 @@ import lzma
 import os
 import re
 import stat
+import struct
 import threading
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import cast
-from zipfile import BadZipFile, ZipExtFile, ZipFile, ZipInfo
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 from pipcook_provider.errors import IntegrityError
 
@@ -28,8 +31,11 @@ BROKEN = (BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError,
 _KINDS = {0: "file", stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
 _DRIVE = re.compile(r"[A-Za-z]:")
 _LINK_LENGTH = 4096
-_HEADER_LENGTH = 30
+#: A member's header, up to the lengths of name and extra field (APPNOTE.TXT 4.3.7).
+_HEADER = struct.Struct("<4s22xHH")
+_HEADER_MARK = b"PK\3\4"
 _CHUNK = 2**18
+_PACKED_CHUNK = 2**16
 _THREADS = 8
 _TICK = 0.1
 
@@ -85,9 +91,9 @@ def extract_zip(
     :raises OSError: the directory cannot be written, or the disk is full.
     """
     try:
-        with ZipFile(archive) as bundle:
-            members = plan(bundle.infolist(), archive.stat().st_size, limits)
-            return _write(bundle, members, directory, on_progress)
+        with archive.open("rb") as stream, ZipFile(stream) as bundle:
+            members = plan(bundle.infolist(), os.fstat(stream.fileno()).st_size, limits)
+            return _write(_Source(bundle, stream.fileno()), members, directory, on_progress)
     except _UnsafeError as exc:
         raise IntegrityError(
             f"{archive.name} is refused: {exc}. Nothing of it is used. Pack it again without that, if it is yours."
@@ -152,7 +158,7 @@ def _check_extents(members: list[Member], packed: int) -> None:
     for member in sorted(members, key=lambda member: member.info.header_offset):
         if member.info.header_offset < end:
             raise _UnsafeError(f"its member {member.info.filename!r} overlaps another one")
-        end = member.info.header_offset + _HEADER_LENGTH + member.info.compress_size
+        end = member.info.header_offset + _HEADER.size + member.info.compress_size
         if end > packed:
             raise BadZipFile(f"its member {member.info.filename!r} ends behind the end of the file")
 
@@ -165,24 +171,28 @@ def _check_places(members: list[Member]) -> None:
         if member.path in leaves:
             raise _UnsafeError(f"its member {member.info.filename!r} comes twice")
         leaves.add(member.path)
+    seen: set[PurePosixPath] = set()
     for folder in _folders(members):
-        for place in (folder, *folder.parents):
+        place = folder
+        while place not in seen:
             if place in leaves:
                 raise _UnsafeError(f"its member {str(place)!r} is a file or a link, and a folder for other members")
+            seen.add(place)
+            place = place.parent
 
 
 def _folders(members: list[Member]) -> set[PurePosixPath]:
     return {member.path if member.kind == "directory" else member.path.parent for member in members}
 
 
-def _write(bundle: ZipFile, members: list[Member], directory: Path, on_progress: OnProgress | None) -> dict[str, str]:
-    for folder in _folders(members):
+def _write(source: _Source, members: list[Member], directory: Path, on_progress: OnProgress | None) -> dict[str, str]:
+    for folder in sorted(_folders(members), key=str):  # parents first, which saves a failed attempt each
         (directory / folder).mkdir(parents=True, exist_ok=True)
     files = [member for member in members if member.kind == "file"]
-    digests = _Unpacking(bundle, directory, files).run(on_progress)
+    digests = _Unpacking(source, str(directory), files).run(on_progress)
     links = [member for member in members if member.kind == "link"]
     for link in links:
-        (directory / link.path).symlink_to(bundle.read(link.info).decode())
+        (directory / link.path).symlink_to(b"".join(source.content(link.info)).decode())
     root = os.path.realpath(directory)
     for link in links:
         # Judged when all links stand: one link may lead through another.
@@ -191,15 +201,74 @@ def _write(bundle: ZipFile, members: list[Member], directory: Path, on_progress:
     return digests
 
 
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """The archive's contents; any number of threads may read them.
+
+    :param file: descriptor of the archive.
+    """
+
+    bundle: ZipFile
+    file: int
+
+    def content(self, info: ZipInfo) -> Iterator[bytes]:
+        """Yield what a member holds, in pieces: no more of it than its directory entry says, and checked against that.
+
+        :raises BadZipFile: it is damaged.
+        """
+        length = checksum = 0
+        for chunk in self._chunks(info):
+            length += len(chunk)
+            if length > info.file_size:
+                break
+            checksum = zlib.crc32(chunk, checksum)
+            yield chunk
+        if length != info.file_size:
+            raise BadZipFile(f"its member {info.filename!r} was expected to have {info.file_size:,} bytes, and has not")
+        if checksum != info.CRC:
+            raise BadZipFile(f"its member {info.filename!r} does not have the checksum (CRC-32) that it should have")
+
+    def _chunks(self, info: ZipInfo) -> Iterator[bytes]:
+        if info.compress_type == ZIP_STORED:
+            yield from self._packed(info)
+        elif info.compress_type == ZIP_DEFLATED:
+            yield from self._inflated(info)
+        else:
+            with self.bundle.open(info) as stream:
+                yield from iter(lambda: stream.read(_CHUNK), b"")
+
+    def _inflated(self, info: ZipInfo) -> Iterator[bytes]:
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        for packed in self._packed(info):
+            plain = inflater.decompress(packed, _CHUNK)
+            while plain:
+                yield plain
+                plain = inflater.decompress(inflater.unconsumed_tail, _CHUNK)
+            if inflater.eof:
+                return
+
+    def _packed(self, info: ZipInfo) -> Iterator[bytes]:
+        header = os.pread(self.file, _HEADER.size, info.header_offset)
+        if len(header) < _HEADER.size or not header.startswith(_HEADER_MARK):
+            raise BadZipFile(f"its member {info.filename!r} is not where its directory says")
+        _, name, extra = _HEADER.unpack(header)
+        position = info.header_offset + _HEADER.size + name + extra
+        end = position + info.compress_size
+        while position < end and (packed := os.pread(self.file, min(_PACKED_CHUNK, end - position), position)):
+            position += len(packed)
+            yield packed
+
+
 @dataclass(slots=True)
 class _Unpacking:
     """The writing of all files by several threads, which share what follows.
 
     :param waiting: the files nobody has begun, the largest at the end: begun last, it would keep one thread busy alone.
+    :param done: bytes written so far.
     """
 
-    bundle: ZipFile
-    directory: Path
+    source: _Source
+    directory: str
     waiting: list[Member]
     digests: dict[str, str] = field(default_factory=dict)
     done: int = 0
@@ -226,31 +295,34 @@ class _Unpacking:
 
     def _work(self) -> None:
         while not self.stopped.is_set():
-            with self.lock:
-                if not self.waiting:
-                    return
+            try:
                 member = self.waiting.pop()
-            digest = self._write(member)
-            with self.lock:
-                self.digests[member.path.as_posix()] = digest
+            except IndexError:
+                return
+            path = str(member.path)
+            self.digests[path] = self._write(member, f"{self.directory}/{path}")
 
-    def _write(self, member: Member) -> str:
-        target = self.directory / member.path
+    def _write(self, member: Member, path: str) -> str:
         digest = hashlib.sha256()
-        length = 0
-        with cast("ZipExtFile", self.bundle.open(member.info)) as source, target.open("xb") as sink:
-            while not self.stopped.is_set() and (chunk := source.read1(_CHUNK)):
+        mode = 0o777 if member.executable else 0o666
+        target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)  # the process's umask applies
+        try:
+            for chunk in self.source.content(member.info):
+                if self.stopped.is_set():
+                    break
                 digest.update(chunk)
-                sink.write(chunk)
-                length += len(chunk)
+                _write_all(target, chunk)
                 with self.lock:
                     self.done += len(chunk)
-        if length != member.info.file_size and not self.stopped.is_set():
-            raise BadZipFile(f"its member {member.info.filename!r} has {length:,} bytes, not {member.info.file_size:,}")
-        if member.executable:
-            mode = target.stat().st_mode
-            target.chmod(mode | (mode & 0o444) >> 2)
+        finally:
+            os.close(target)
         return digest.hexdigest()
+
+
+def _write_all(target: int, data: bytes) -> None:
+    written = os.write(target, data)
+    while written < len(data):
+        written += os.write(target, memoryview(data)[written:])
 
 
 def _cores() -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from pipcook_provider.frameworks.report import LogReport, Report
 from pipcook_provider.runtime.messages import Log, Message, Metric, Progress, describe_figures
+from pipcook_provider.units import show_size
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -59,15 +60,14 @@ def open_report() -> Iterator[Report]:
         yield LogReport(_Stderr())
         return
     from rich.console import Console as RichConsole
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
 
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[told]}", markup=False),
     )
     with Bars(*columns, console=RichConsole(stderr=True)) as bars:
         yield _BarReport(bars)
@@ -102,8 +102,17 @@ class _BarReport:
 
     def progress(self, label: str, done: int, total: int | None) -> None:
         if label not in self._tasks:
-            self._tasks[label] = self._bars.add_task(label, total=total)
-        self._bars.update(self._tasks[label], completed=done, total=total)
+            self._tasks[label] = self._bars.add_task(label, total=total, told="")
+        self._bars.update(self._tasks[label], completed=done, total=total, told=self._tell(label, done, total))
+
+    def _tell(self, label: str, done: int, total: int | None) -> str:
+        if not done:
+            return ""
+        if done == total:
+            return show_size(done)
+        speed = next(task.speed for task in self._bars.tasks if task.id == self._tasks[label])
+        pace = f", {show_size(speed)}/s" if speed else ""
+        return f"{show_size(done)}{f' of {show_size(total)}' if total else ''}{pace}"
 
 
 class View(Protocol):

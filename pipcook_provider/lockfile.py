@@ -28,7 +28,7 @@ from typing import Any
 from pipcook_provider.errors import LockError
 from pipcook_provider.frameworks.pin import FrameworkPin
 from pipcook_provider.runtime.processors import processor_files
-from pipcook_provider.spec import PipelineSpec, ScriptSpec
+from pipcook_provider.spec import ScriptSpec
 from pipcook_provider.store.scripts import CollectedScript
 
 VERSION = 1

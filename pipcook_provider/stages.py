@@ -287,14 +287,12 @@ class _ListenerReport:
         self._listener.message(Log("warning", text))
 
     def progress(self, label: str, done: int, total: int | None) -> None:
-        hundredths = 100 * done // total if total else 0
-        if (label, hundredths) == self._told:
+        if not total or (label, 100 * done // total) == self._told:
             return
         if self._told is None or self._told[0] != label:
-            self.info(f"{label}{f' ({show_size(total)})' if total else ''}")
-        self._told = (label, hundredths)
-        if total:
-            self._listener.message(Progress(done / total, {}))
+            self.info(f"{label} ({show_size(total)})")
+        self._told = (label, 100 * done // total)
+        self._listener.message(Progress(done / total, {}))
 
 
 def _require_process_runner(spec: PipelineSpec, settings: Settings) -> None:

@@ -262,7 +262,7 @@ def test_no_more_than_declared(tmp_path: Path) -> None:
     entry = whole.index(b"PK\x01\x02")
     whole[entry + 24 : entry + 28] = struct.pack("<L", 10)
     (tmp_path / "a.zip").write_bytes(whole)
-    with pytest.raises(IntegrityError, match="CRC"):
+    with pytest.raises(IntegrityError, match="expected to have 10 bytes"):
         extract_zip(tmp_path / "a.zip", tmp_path / "out")
     assert (tmp_path / "out/a").stat().st_size <= 10
 

@@ -21,7 +21,7 @@ class Report(Protocol):
         """Take a sentence about what is not as it should be, though work goes on."""
 
     def progress(self, label: str, done: int, total: int | None) -> None:
-        """Take how far a long step is, in bytes; ``total`` is None where nobody knows it."""
+        """Take how far a long step is, in bytes; ``total`` is None where nobody knows it, both are 0 at its end."""
 
 
 class LogReport:
@@ -44,12 +44,12 @@ class LogReport:
 
     def progress(self, label: str, done: int, total: int | None) -> None:
         """Log the start and every quarter of a long step."""
-        if total is not None and total < _SMALL:
+        if total is None or total < _SMALL:
             return
-        quarter = 4 * done // total if total else 0
+        quarter = 4 * done // total
         if (label, quarter) != self._told:
             self._told = (label, quarter)
-            self._log.info("%s", f"{label}: {25 * quarter} % of {show_size(total)}" if total else label)
+            self._log.info("%s", f"{label}: {25 * quarter} % of {show_size(total)}")
 
 
 class Logger(Protocol):

@@ -2,7 +2,7 @@
 
 TensorFlow throughout. Rounds alternate between the contenders, ratios are taken within a round, and their median counts.
 Whatever is compared runs as a process of its own, into folders that were never there before: nothing is deleted between
-rounds, since a disk that has just freed a million blocks is another disk. That takes up to 20 GB below ``TMPDIR`` (which
+rounds, since a disk that has just freed a million blocks is another disk. That takes up to 35 GB below ``TMPDIR`` (which
 should be the file system of uv's cache, or uv copies where it would link) and, at first, the package registry.
 """
 
@@ -28,7 +28,7 @@ REFERENCE = "tensorflow@2.21"
 REQUIREMENTS = ("tensorflow-cpu==2.21.*" if sys.platform == "linux" else "tensorflow==2.21.*", "pillow>=11")
 PIPCOOK = (sys.executable, "-m", "pipcook_provider.cli")
 ROUNDS = 3
-SPACE = 20e9
+SPACE = 35e9
 
 #: What a person would write to unpack a zip by two threads.
 TWO_THREADS = """
@@ -64,8 +64,8 @@ def main() -> int:
             build(folder) > 1.2,
         ]
         run((*PIPCOOK, "framework", "build", REFERENCE, "--output", str(folder / "mirror")), home)
-        missed.append(extract(next((folder / "mirror").rglob("*.zip")), framework, folder) < 1.5)
         missed.append(together(folder) > 1.15)
+        missed.append(extract(next((folder / "mirror").rglob("*.zip")), framework, folder) < 1.5)
     return int(any(missed))
 
 
@@ -101,6 +101,7 @@ def hub_lookup(folder: Path) -> Callable[[], object] | None:
 
 def command(home: Path) -> float:
     """Return the seconds that the command takes where the framework is there."""
+    run((*PIPCOOK, "framework", "ensure", REFERENCE), home)
     seconds = median(run((*PIPCOOK, "framework", "ensure", REFERENCE), home) for _ in range(11))
     bare = median(run((sys.executable, "-c", "pass"), home) for _ in range(11))
     print(f"pipcook framework ensure      {seconds:8.3f} s   (limit 0.4)")
@@ -164,8 +165,6 @@ def extract(archive: Path, framework: Path, folder: Path) -> float:
     for name, seconds in race(others, folder / "others", 1)[0].items():
         print(f"  {name:27} {seconds:8.2f} s   (once)")
     print(f"times as fast as unzip        {ratio:8.2f}    (limit 1.5)")
-    shutil.rmtree(folder / "unzip")
-    shutil.rmtree(folder / "others")
     return ratio
 
 
@@ -177,7 +176,7 @@ def together(folder: Path) -> float:
             "one": lambda home: run(words, home),
             "eight": lambda home: run(words, home, count=8),
         }
-        rounds = race(contenders, folder / "together", ROUNDS)
+        rounds = race(contenders, folder / "together", ROUNDS + 2)  # disks are the noisiest here
     ratio = median(one["eight"] / one["one"] for one in rounds)
     print(f"from a mirror, one process    {of(rounds, 'one'):8.2f} s")
     print(f"from a mirror, eight          {of(rounds, 'eight'):8.2f} s")
@@ -213,6 +212,7 @@ def race(contenders: dict[str, Callable[[Path], float]], folder: Path, count: in
 def run(words: tuple[str, ...], home: Path, count: int = 1) -> float:
     """Return the seconds until so many processes, started at once, have all ended."""
     environment = {**os.environ, "PIPCOOK_HOME": str(home)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed has its byte-code
     started = time.perf_counter()
     processes = [
         subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -11,7 +11,8 @@ script and of the modules beside it, the same artifact processors, the same fram
                     "platforms": {"py311-linux-x64": {"contents": "...", "manifest": {...}}}}
     }
 
-A script is named by its URL without the query, or by its path relative to the document.
+A script is named by its URL, without the query unless another script differs only by that, or by its path relative to the
+document.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipcook_provider.errors import LockError
+from pipcook_provider.errors import FrameworkError, LockError
+from pipcook_provider.frameworks import absolute_reference
 from pipcook_provider.frameworks.pin import FrameworkPin
 from pipcook_provider.runtime.processors import processor_files
-from pipcook_provider.spec import ScriptSpec
+from pipcook_provider.spec import PipelineSpec, ScriptSpec
 from pipcook_provider.store.scripts import CollectedScript
 
 VERSION = 1
@@ -67,12 +69,12 @@ class Lock:
         :param origin: path or URL of the document.
         :raises LockError: it cannot be read.
         """
-        path = lock_path(origin)
-        if path is None or not path.exists():
+        path = _find(origin)
+        if path is None:
             return None
         try:
             return cls._read(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, FrameworkError) as exc:
             raise LockError(
                 f"{path} was expected to be the lock of the document beside it, but cannot be read as one "
                 f"({type(exc).__name__}: {exc}), so nothing was run. Write it again with pipcook lock, or delete it."
@@ -126,49 +128,84 @@ class Lock:
         except OSError as exc:
             raise LockError(f"the lock {path} cannot be written: {exc}. Make room there, or make it writable.") from exc
 
-    def check_script(self, origin: str, script: ScriptSpec, found: Mapping[str, Any]) -> None:
-        """Compare a script with the lock.
+    def check_scripts(self, spec: PipelineSpec, found: Iterable[Mapping[str, Any]]) -> None:
+        """Compare the scripts of a document with the lock.
 
-        :param found: as :func:`describe_script` returns it.
-        :raises LockError: the lock does not name it, or names another.
+        :param found: as :func:`describe_script` returns it of each script, in their order.
+        :raises LockError: the lock does not name one, or names another.
         """
-        name = script_name(origin, script)
-        expected = self.scripts.get(name)
-        if expected is None:
-            raise _refused(f"the script {name}", "it is not among those that it names", origin)
-        if expected["sha256"] != found["sha256"]:
-            raise _refused(
-                f"the script {name}", f"its SHA-256 digest is {found['sha256']}, not {expected['sha256']}", origin
-            )
-        for module in sorted({*expected["modules"], *found["modules"]}):
-            wanted, got = expected["modules"].get(module), found["modules"].get(module)
-            if wanted != got:
-                what = "is new" if wanted is None else "is gone" if got is None else "has changed"
-                raise _refused(f"the script {name}", f"the module {module} beside it {what}", origin)
+        for script, digests in zip(spec.scripts, found, strict=True):
+            name = _full_name(script) if _full_name(script) in self.scripts else _name(spec.origin, script)
+            expected = self.scripts.get(name)
+            if expected is None:
+                raise _refused(f"the script {name}", "it is not among those that it names", spec.origin)
+            if expected["sha256"] != digests["sha256"]:
+                why = f"its SHA-256 digest is {digests['sha256']}, not {expected['sha256']}"
+                raise _refused(f"the script {name}", why, spec.origin)
+            for module in sorted({*expected["modules"], *digests["modules"]}):
+                wanted, got = expected["modules"].get(module), digests["modules"].get(module)
+                if wanted != got:
+                    what = "is new" if wanted is None else "is gone" if got is None else "has changed"
+                    raise _refused(f"the script {name}", f"the module {module} beside it {what}", spec.origin)
 
-    def check_processors(self, origin: str, names: Iterable[str]) -> None:
+    def check_processors(self, spec: PipelineSpec) -> None:
         """Compare the artifact processors of a document with the lock.
 
         :raises LockError: the lock does not name one, or names another.
         """
-        for name in names:
+        for name in (artifact.processor for artifact in spec.artifacts):
             if self.processors.get(name) != describe_processor(name):
                 why = "its files have changed" if name in self.processors else "it is not among those that it names"
-                raise _refused(f"the artifact processor {name}", why, origin)
+                raise _refused(f"the artifact processor {name}", why, spec.origin)
 
-    def framework_pin(self, origin: str, asked: str, platform: str) -> tuple[str, FrameworkPin]:
-        """Return the reference and the identity of the framework that the document asks for.
+    def check_environment(self, spec: PipelineSpec) -> None:
+        """Refuse variables that bring other code into a stage than the lock names.
+
+        :raises LockError: ``options.airflow.env`` sets one.
+        """
+        for name in spec.airflow.env:
+            if name.startswith(("PYTHON", "LD_", "DYLD_")):
+                raise LockError(
+                    f"options.airflow.env sets {name}, which can bring other code into a stage than {_find(spec.origin)} "
+                    "names, so nothing was run. Remove the variable, or delete the lock."
+                )
+
+    def framework_reference(self, spec: PipelineSpec) -> str:
+        """Return a reference to the framework that a document asks for, exact where it is a name."""
+        assert self.framework is not None
+        return absolute_reference(self.framework.reference, spec.origin)
+
+    def framework_pin(self, spec: PipelineSpec, platform: str) -> FrameworkPin | None:
+        """Return what the framework of a document must be on a platform; None where neither has one.
 
         :raises LockError: the lock names another framework, or none for this platform.
         """
-        if self.framework is None or self.framework.asked != asked:
-            named = self.framework.asked if self.framework else "none"
-            raise _refused(f"the framework {asked}", f"it names {named}", origin)
+        named = self.framework.asked if self.framework else None
+        if named != spec.framework:
+            subject = f"the framework {spec.framework or named}"
+            why = f"it names {named or 'none'}" if spec.framework else "the document names none"
+            raise _refused(subject, why, spec.origin)
+        if self.framework is None:
+            return None
         pin = self.framework.platforms.get(platform)
         if pin is None:
             known = ", ".join(sorted(self.framework.platforms))
-            raise _refused(f"the framework {asked}", f"it names it for {known} only, and this is {platform}", origin)
-        return self.framework.reference, pin
+            why = f"it names it for {known} only, and this is {platform}"
+            raise _refused(f"the framework {named}", why, spec.origin)
+        return pin
+
+
+def describe_scripts(spec: PipelineSpec, found: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Return the digests of a document's scripts, by the names that its lock calls them.
+
+    :param found: as :func:`describe_script` returns it of each script, in their order.
+    """
+    described: dict[str, Mapping[str, Any]] = {}
+    for script, digests in zip(spec.scripts, found, strict=True):
+        name = _name(spec.origin, script)
+        if described.setdefault(name, digests) != digests:
+            described[_full_name(script)] = digests
+    return described
 
 
 def lock_path(origin: str) -> Path | None:
@@ -179,11 +216,22 @@ def lock_path(origin: str) -> Path | None:
     return path.with_name(f"{path.stem}.lock.json")
 
 
-def script_name(origin: str, script: ScriptSpec) -> str:
-    """Return what a lock calls a script of a document."""
-    if script.path is None or origin.startswith(("http://", "https://")):
+def _find(origin: str) -> Path | None:
+    """Return the lock beside a document, or beside what it leads to where it is a link."""
+    if lock_path(origin) is None:
+        return None
+    paths = (lock_path(origin), lock_path(str(Path(origin).resolve())))
+    return next((path for path in paths if path and os.path.lexists(path)), None)
+
+
+def _name(origin: str, script: ScriptSpec) -> str:
+    if script.path is None:
         return script.uri
     return Path(os.path.relpath(script.path, Path(origin).parent)).as_posix()
+
+
+def _full_name(script: ScriptSpec) -> str:
+    return script.reference.partition("#")[0]
 
 
 def describe_script(script: CollectedScript) -> dict[str, Any]:
@@ -214,6 +262,6 @@ def _sha256(files: Iterable[Path]) -> str:
 
 def _refused(subject: str, why: str, origin: str) -> LockError:
     return LockError(
-        f"{subject} was expected to be as {lock_path(origin)} names it, but {why}, so nothing was run. Look at what changed; "
-        f"if it is meant to, write the lock again: pipcook lock {origin}"
+        f"{subject} was expected to be as {_find(origin) or lock_path(origin)} names it, but {why}, so nothing was run. Look "
+        f"at what changed; if it is meant to, write the lock again: pipcook lock {origin}"
     )

@@ -22,7 +22,14 @@ from pipcook_provider.errors import LaunchError, LockError, ParameterError, Scri
 from pipcook_provider.frameworks import Framework, FrameworkPin, absolute_reference, ensure_framework, platform_key
 from pipcook_provider.frameworks.report import Report
 from pipcook_provider.launchers import Launch, Launcher, Listener
-from pipcook_provider.lockfile import Lock, LockedFramework, describe_processor, describe_script, lock_path, script_name
+from pipcook_provider.lockfile import (
+    Lock,
+    LockedFramework,
+    describe_processor,
+    describe_script,
+    describe_scripts,
+    lock_path,
+)
 from pipcook_provider.plan import PREPARE, Stage, plan, training_parameters
 from pipcook_provider.runtime.context import StageContext
 from pipcook_provider.runtime.loading import ENTRY_POINTS
@@ -35,8 +42,8 @@ from pipcook_provider.store.web import fetch_cached
 from pipcook_provider.store.workspace import Workspace
 from pipcook_provider.units import show_size
 
-#: Where a prepared run's document keeps what a lock says of its framework.
-_LOCKED = "lockedFramework"
+#: Where a prepared run's document keeps what its framework must be: by a lock, or since it is known by no exact name.
+_PINNED = "pinnedFramework"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,20 +105,15 @@ class StageRunner:
         lock = Lock.beside(spec.origin)
         scripts = _collect_scripts(spec, workspace.begin_preparation(), self.settings, report)
         if lock:
-            for script, collected in zip(spec.scripts, scripts, strict=True):
-                lock.check_script(spec.origin, script, describe_script(collected))
-            lock.check_processors(spec.origin, (artifact.processor for artifact in spec.artifacts))
-        framework = None
-        if spec.framework:
-            reference, pin = absolute_reference(spec.framework, spec.origin), None
-            if lock:
-                reference, pin = lock.framework_pin(spec.origin, spec.framework, platform_key(gpu=spec.gpu))
-                document[_LOCKED] = pin.to_json()
-            framework = ensure_framework(
-                reference, self.settings, gpu=spec.gpu, refresh=self.refresh, pin=pin, report=report
-            )
+            lock.check_scripts(spec, map(describe_script, scripts))
+            lock.check_processors(spec)
+            lock.check_environment(spec)
+        framework = self._first_framework(spec, lock, report)
+        if framework:
             document["options"]["framework"] = framework.reference
-            report.info(f"framework {framework.reference} at {framework.path}")
+            pin = lock.framework_pin(spec, platform_key(gpu=spec.gpu)) if lock else FrameworkPin.of_zip(framework)
+            if pin:
+                document[_PINNED] = pin.to_json()
         if spec.artifacts:
             self._initialize_artifacts(spec, workspace)
         workspace.commit(document)
@@ -203,11 +205,29 @@ class StageRunner:
         )
         return StageResult(context.stage, time.monotonic() - started, value, recorder.metrics)
 
+    def _first_framework(self, spec: PipelineSpec, lock: Lock | None, report: Report) -> Framework | None:
+        """Return the framework that a run begins with; a locked one after a look at each of its files."""
+        pin = lock.framework_pin(spec, platform_key(gpu=spec.gpu)) if lock else None
+        if spec.framework is None:
+            return None
+        reference = lock.framework_reference(spec) if lock else absolute_reference(spec.framework, spec.origin)
+        framework = ensure_framework(
+            reference,
+            self.settings,
+            gpu=spec.gpu,
+            refresh=self.refresh,
+            verify=pin is not None,
+            pin=pin,
+            report=report,
+        )
+        report.info(f"framework {framework.reference} at {framework.path}")
+        return framework
+
     def _framework(self, spec: PipelineSpec) -> Framework:
-        """Return the framework of a prepared run: its document has the exact reference, and what a lock says of it."""
+        """Return the framework of a prepared run: its document has the exact reference, and what is known of it."""
         assert spec.framework is not None
         report = _ListenerReport(self.listener)
-        pin = FrameworkPin.read(spec.document[_LOCKED]) if _LOCKED in spec.document else None
+        pin = FrameworkPin.read(spec.document[_PINNED]) if _PINNED in spec.document else None
         framework = ensure_framework(spec.framework, self.settings, gpu=spec.gpu, pin=pin, report=report)
         report.info(f"framework {framework.reference} at {framework.path}")
         return framework
@@ -230,10 +250,7 @@ def lock_pipeline(spec: PipelineSpec, settings: Settings, report: Report) -> Pat
         )
     with tempfile.TemporaryDirectory(prefix="pipcook-lock-") as folder:
         collected = _collect_scripts(spec, Path(folder), settings, report)
-        scripts = {
-            script_name(spec.origin, script): describe_script(found)
-            for script, found in zip(spec.scripts, collected, strict=True)
-        }
+        scripts = describe_scripts(spec, map(describe_script, collected))
     processors = {artifact.processor: describe_processor(artifact.processor) for artifact in spec.artifacts}
     framework = _lock_framework(spec, path, settings, report) if spec.framework else None
     Lock(scripts, processors, framework).write(path)
@@ -242,14 +259,18 @@ def lock_pipeline(spec: PipelineSpec, settings: Settings, report: Report) -> Pat
 
 def _lock_framework(spec: PipelineSpec, path: Path, settings: Settings, report: Report) -> LockedFramework:
     assert spec.framework is not None
-    reference = absolute_reference(spec.framework, spec.origin)
-    framework = ensure_framework(reference, settings, gpu=spec.gpu, report=report)
+    framework = ensure_framework(
+        absolute_reference(spec.framework, spec.origin), settings, gpu=spec.gpu, verify=True, report=report
+    )
+    # A path is said as the document says it: the lock moves with the document.
+    is_named = framework.reference == f"{framework.name}@{framework.version}"
+    reference = framework.reference if is_named else spec.framework
     former = Lock.beside(spec.origin) if path.exists() else None
     known = former.framework if former else None
-    same = known is not None and (known.asked, known.reference) == (spec.framework, framework.reference)
+    same = known is not None and (known.asked, known.reference) == (spec.framework, reference)
     others = known.platforms if known is not None and same else {}
     pin = FrameworkPin.of(framework)
-    return LockedFramework(spec.framework, framework.reference, {**others, platform_key(gpu=spec.gpu): pin})
+    return LockedFramework(spec.framework, reference, {**others, platform_key(gpu=spec.gpu): pin})
 
 
 def _collect_scripts(spec: PipelineSpec, folder: Path, settings: Settings, report: Report) -> list[CollectedScript]:
@@ -347,7 +368,7 @@ def _as_it_runs(spec: PipelineSpec, train: Mapping[str, Any]) -> dict[str, Any]:
     """
     document: dict[str, Any] = copy.deepcopy(dict(spec.document))
     document["origin"] = spec.origin
-    document.pop(_LOCKED, None)
+    document.pop(_PINNED, None)
     known = {parameter.name: parameter for parameter in training_parameters(spec.train)}
     for name, value in train.items():
         if name not in known:
@@ -367,7 +388,7 @@ def _as_it_runs(spec: PipelineSpec, train: Mapping[str, Any]) -> dict[str, Any]:
 
 def _without_airflow(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return the document as ``model/pipeline.json`` keeps it: without what only concerns Airflow, or this machine."""
-    kept = {name: value for name, value in document.items() if name not in ("origin", _LOCKED)}
+    kept = {name: value for name, value in document.items() if name not in ("origin", _PINNED)}
     if "options" in kept:
         kept["options"] = {name: value for name, value in kept["options"].items() if name != "airflow"}
     return kept

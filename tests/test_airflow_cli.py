@@ -63,6 +63,15 @@ def test_commands(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+def test_light() -> None:
+    """Every airflow command imports the module: it loads nothing of ours beside the provider's info."""
+    program = "import sys, pipcook_provider.airflow_cli; print(*(name for name in sys.modules if 'pipcook' in name))"
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    told_by_airflow = {"errors", "settings", "provider_info"}  # the provider's info, which every command reads
+    ours = {name.partition(".")[2] for name in told.splitlines()[-1].split()}
+    assert ours - told_by_airflow == {"", "airflow_cli"}
+
+
 def test_result(airflow_command: Airflow) -> None:
     """The command's output is its own, without Airflow's log, and so is its exit status."""
     told = airflow_command("pipcook", "framework", "ls", "--json")

@@ -14,6 +14,7 @@ from http_server import serving
 from pipcook_provider.cli import main
 from pipcook_provider.errors import IntegrityError, LockError
 from pipcook_provider.frameworks.report import LogReport
+from pipcook_provider.lockfile import Lock, describe_scripts
 from pipcook_provider.settings import Settings
 from pipcook_provider.spec import parse_pipeline
 from pipcook_provider.spec.folder import is_pipeline_file
@@ -54,8 +55,8 @@ def test_locked_run(locked, runner, tmp_path) -> None:
     workspace = prepared(runner, locked, tmp_path / "run")
     for task in ("datasource", "dataflow_1", "model", "artifact_1"):
         runner.run(workspace, task)
-    assert "lockedFramework" in workspace.config.read_text()
-    assert "lockedFramework" not in (workspace.model / "pipeline.json").read_text()
+    assert "pinnedFramework" in workspace.config.read_text()
+    assert "pinnedFramework" not in (workspace.model / "pipeline.json").read_text()
 
 
 def edit_script(document: Path) -> None:
@@ -123,7 +124,7 @@ def test_refused(locked, runner, tmp_path, change: Callable[[Path], None], told:
 def test_replaced_framework(locked, runner, tmp_path) -> None:
     """Another zip under the same name is refused."""
     (tmp_path / "toy-1.2.3.zip").write_bytes(zipped(more=1))
-    with pytest.raises(IntegrityError, match="was expected to be the locked one"):
+    with pytest.raises(IntegrityError, match="the one that the lock names"):
         prepared(runner, locked, tmp_path / "run")
 
 
@@ -143,8 +144,81 @@ def test_later_stage_is_held_too(locked, runner, heard, settings, tmp_path) -> N
     workspace = prepared(runner, locked, tmp_path / "run")
     (tmp_path / "toy-1.2.3.zip").write_bytes(zipped(more=1))
     other = StageRunner(replace(settings, home=tmp_path / "other"), runner.launcher, heard)
-    with pytest.raises(IntegrityError, match="locked"):
+    with pytest.raises(IntegrityError, match="the one that the lock names"):
         other.run(workspace, "datasource")
+
+
+def test_removed_framework(locked, runner, tmp_path) -> None:
+    """A document that names no framework any more does not run with the worker's own packages."""
+    content = json.loads(locked.read_text())
+    del content["options"]["framework"]
+    locked.write_text(json.dumps(content))
+    with pytest.raises(LockError, match="the document names none"):
+        prepared(runner, locked, tmp_path / "run")
+
+
+def test_other_modules(locked, runner, tmp_path) -> None:
+    """Variables that bring other modules into a stage are refused."""
+    content = json.loads(locked.read_text())
+    content["options"]["airflow"] = {"env": {"PYTHONPATH": "/tmp/evil"}}
+    locked.write_text(json.dumps(content))
+    with pytest.raises(LockError, match="PYTHONPATH"):
+        prepared(runner, locked, tmp_path / "run")
+
+
+def test_linked_document(locked, runner, tmp_path) -> None:
+    """A document that is a link is held to the lock beside what it leads to; a lock that leads nowhere is an error."""
+    (tmp_path / "links").mkdir()
+    link = tmp_path / "links/pipeline.json"
+    link.symlink_to(locked)
+    edit_script(locked)
+    for script in ("datasource.py", "dataflow.py", "model.py", "layers.py"):
+        (tmp_path / "links" / script).symlink_to(locked.parent / script)
+    with pytest.raises(LockError, match=r"dataflow\.py"):
+        prepared(runner, link, tmp_path / "run")
+    lock_of(link).symlink_to("none")
+    with pytest.raises(LockError, match="cannot be read"):
+        prepared(runner, link, tmp_path / "run")
+
+
+def test_moved_checkout(locked, runner, tmp_path) -> None:
+    """A lock holds wherever the document and what it names are moved to."""
+    content = json.loads(locked.read_text())
+    write_toy(locked.parent)
+    content["options"]["framework"] = "./toy-1.2.3.zip"
+    locked.write_text(json.dumps(content))
+    assert main(["lock", str(locked)]) == 0
+    moved = locked.parent.rename(tmp_path / "moved") / locked.name
+    prepared(runner, moved, tmp_path / "run")
+
+
+@pytest.mark.parametrize("change", ["byte-code", "link"])
+def test_directory(write_pipeline, runner, tmp_path, change: str) -> None:
+    """All that a framework's directory can bring in is locked, byte-code too; what leads out of it cannot be."""
+    folder = tmp_path / "toy"
+    (folder / "site-packages").mkdir(parents=True)
+    (folder / "framework.json").write_text('{"name": "toy", "version": "1"}')
+    (folder / "site-packages/toy.py").write_text("")
+    document = write_pipeline(options={"framework": str(folder), "train": {}})
+    assert main(["lock", str(document)]) == 0
+    prepared(runner, document, tmp_path / "a")
+    if change == "link":
+        (tmp_path / "elsewhere").mkdir()
+        (folder / "site-packages/more").symlink_to(tmp_path / "elsewhere")
+    else:
+        (folder / "site-packages/__pycache__").mkdir()
+        (folder / "site-packages/__pycache__/toy.cpython-311.pyc").write_bytes(b"evil")
+    with pytest.raises(IntegrityError, match="leads out of it" if change == "link" else "contents with SHA-256"):
+        prepared(runner, document, tmp_path / "b")
+
+
+def test_edited_cache(locked, runner, tmp_path) -> None:
+    """A cached framework that was edited in place is repaired before a locked document runs with it."""
+    workspace = prepared(runner, locked, tmp_path / "a")
+    index = (workspace.root / "framework").resolve() / "index.py"
+    index.write_text("evil = True\n")
+    workspace = prepared(runner, locked, tmp_path / "b")
+    assert "evil" not in ((workspace.root / "framework").resolve() / "index.py").read_text()
 
 
 def test_script_from_the_network(write_pipeline, runner, tmp_path) -> None:
@@ -158,6 +232,19 @@ def test_script_from_the_network(write_pipeline, runner, tmp_path) -> None:
         server.put("/model.py", b"def train(runtime, options, context): evil()\n")
         with pytest.raises(LockError, match=r"model\.py"):
             prepared(runner, document, tmp_path / "b")
+
+
+def test_scripts_that_differ_by_query() -> None:
+    """A server may answer differently by query: then both answers are named."""
+    url = "https://example.com/get.py"
+    text = f'{{"specVersion": "2.0", "datasource": "{url}?f=ds", "dataflow": ["{url}?f=df"], "model": "{url}?f=ds"}}'
+    spec = parse_pipeline(text, "/p.json")
+    digests = [{"sha256": letter * 64, "modules": {}} for letter in "aba"]
+    assert describe_scripts(spec, digests) == {url: digests[0], f"{url}?f=df": digests[1]}
+    lock = Lock(describe_scripts(spec, digests), {}, None)
+    lock.check_scripts(spec, digests)
+    with pytest.raises(LockError, match=r"f=df"):
+        lock.check_scripts(spec, [digests[0]] * 3)
 
 
 def test_document_from_the_network(settings: Settings) -> None:

@@ -9,6 +9,11 @@ from pathlib import Path
 import pytest
 
 from pipcook_provider.cli import main
+from pipcook_provider.frameworks import Framework
+from pipcook_provider.frameworks.framework import Manifest
+from pipcook_provider.frameworks.pack import pack
+from pipcook_provider.frameworks.platform import Platform
+from pipcook_provider.frameworks.report import LogReport
 from pipcook_provider.settings import declared_options
 from pipcook_provider.spec import parse_pipeline
 
@@ -77,3 +82,21 @@ def test_the_loader_of_the_readme_has_three_lines() -> None:
     """dags/pipcook_dags.py is what the README promises."""
     lines = (REPOSITORY / "dags" / "pipcook_dags.py").read_text(encoding="utf-8").splitlines()
     assert len([line for line in lines if line]) == 3
+
+
+def test_the_recipe_of_the_readme_is_one() -> None:
+    """The example of a recipe can be read, and its version is that of its first package."""
+    manifest = Manifest.parse(json.loads(named_blocks()["boosting/framework.json"]), recipe=True)
+    assert [package.name for package in manifest.packages if package.is_carrier] == ["xgboost"]
+
+
+def test_the_mirror_of_the_readme_is_what_is_packed(tmp_path: Path) -> None:
+    """The files of a mirror are named as the README shows them."""
+    framework = Framework("tensorflow@2.21.0", "tensorflow", "2.21.0", "cpu", tmp_path / "framework")
+    framework.path.mkdir()
+    (framework.path / "framework.json").write_text('{"name": "tensorflow", "version": "2.21.0"}', encoding="utf-8")
+    pack(framework, tmp_path / "mirror", LogReport())
+    here = Platform.current()
+    for file in (tmp_path / "mirror").rglob("*.*"):
+        shown = file.relative_to(tmp_path / "mirror").as_posix().replace(here.python, "py311")
+        assert f"/srv/frameworks/{shown.replace(here.binaries, 'linux-x64')}\n" in README

@@ -10,8 +10,8 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-from pipcook_provider.errors import FrameworkError, FrameworkNotFound
-from pipcook_provider.frameworks.framework import Framework, Manifest
+from pipcook_provider.errors import FetchError, FrameworkError, FrameworkNotFound
+from pipcook_provider.frameworks.framework import Framework
 from pipcook_provider.frameworks.mirror import Unpacking, unpack_uri, unpack_zip
 from pipcook_provider.frameworks.named import ensure_named
 from pipcook_provider.frameworks.pin import FrameworkPin
@@ -81,9 +81,10 @@ def ensure_framework(
     match parsed:
         case UrlReference(url):
             check_origin(url, settings)
-            unpacking = Unpacking(cache.download(url), report)
+            unpacking = Unpacking(cache.download(shown(url)), report)
+            name = shown(url)
             framework = Framework.load(
-                provide(url, lambda folder: _checked(folder, unpack_uri(url, folder, settings, unpacking))), shown(url)
+                provide(name, lambda folder: _checked(folder, unpack_uri(url, folder, settings, unpacking))), name
             )
         case PathReference(path):
             check_origin(path.as_uri(), settings)
@@ -168,15 +169,21 @@ def _zip_key(path: Path) -> str:
             "Correct options.framework; a relative path is relative to the document."
         )
     stat = path.stat()
-    return f"{path}?size={stat.st_size}&mtime={stat.st_mtime_ns}"
+    return f"{stat.st_size}-{stat.st_mtime_ns}-{stat.st_ctime_ns}-{stat.st_ino}:{path}"
 
 
 def _unpack_path(path: Path, directory: Path, report: Report) -> Built:
-    with path.open("rb") as archive:
-        digest = hashlib.file_digest(archive, "sha256").hexdigest()
+    try:
+        with path.open("rb") as archive:
+            digest = hashlib.file_digest(archive, "sha256").hexdigest()
+    except OSError as exc:
+        raise FetchError(
+            f"The framework {path} could not be read: {exc.strerror or exc}. Make it readable for this user.",
+            retryable=False,
+        ) from exc
     return unpack_zip(path, directory, str(path), digest, report)
 
 
 def _checked(directory: Path, built: Built) -> Built:
-    Manifest.read(directory)
+    Framework.load(directory, built.source)
     return built

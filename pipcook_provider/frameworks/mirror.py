@@ -17,10 +17,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
+from urllib.request import url2pathname
 
 from pipcook_provider.archive import extract_zip
-from pipcook_provider.errors import FetchNotFound, IntegrityError
+from pipcook_provider.errors import FetchError, FetchNotFound, IntegrityError
 from pipcook_provider.frameworks.report import Report
 from pipcook_provider.settings import Settings
 from pipcook_provider.store.cache import Built
@@ -75,6 +76,7 @@ class Mirror:
 
         :raises FetchError: it cannot be had, or is no index.
         """
+        self._check_folder()
         uri = f"{self.base}/{folder}/{INDEX}"
         try:
             text = read_text(uri, self.trusting, limit=_INDEX_LIMIT)
@@ -82,16 +84,24 @@ class Mirror:
             return None
         try:
             return [IndexEntry.read(entry, f"{self.base}/{folder}") for entry in json.loads(text)["frameworks"]]
-        except (ValueError, KeyError, TypeError) as exc:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
             raise IntegrityError(
                 f"{shown(uri)} was expected to be the index of a framework mirror, but cannot be read as one: "
                 f"{type(exc).__name__}: {exc}. Write it again with pipcook framework build --output, or delete it."
             ) from exc
 
+    def _check_folder(self) -> None:
+        parts = urlsplit(self.base)
+        if parts.scheme == "file" and not Path(url2pathname(parts.path)).is_dir():
+            raise FetchError(
+                f"The framework mirror {self.address} was expected to be a folder on this machine, but there is none: "
+                "whether it has a framework is not known. Mount it, or correct [pipcook] framework_mirror."
+            )
+
     @property
     def trusting(self) -> Settings:
         """The settings, with this mirror allowed: whoever configures it need not name it among the origins as well."""
-        if not self.settings.allowed_origins:
+        if not self.settings.allowed_origins or self.optional:
             return self.settings
         return replace(self.settings, allowed_origins=(*self.settings.allowed_origins, self.base))
 
@@ -147,6 +157,8 @@ class IndexEntry:
         file = entry["file"]
         if "/" in file or "\\" in file or not _HEX.fullmatch(entry["sha256"]):
             raise ValueError(f"{entry} names no file beside the index with its digest")
+        if not all(isinstance(entry[key], str) for key in ("name", "version", "platform")):
+            raise ValueError(f"{entry} has no texts as name, version and platform")
         offer = Offer(f"{folder}/{quote(file)}", entry["version"], entry["sha256"])
         return cls(entry["name"], entry["platform"], entry.get("variant"), offer)
 

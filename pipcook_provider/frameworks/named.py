@@ -14,17 +14,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from pipcook_provider.errors import FetchError, FrameworkError, FrameworkNotFound, PipcookError
+from pipcook_provider.errors import CacheError, FetchError, FrameworkError, FrameworkNotFound, PipcookError
 from pipcook_provider.frameworks.framework import Framework
+from pipcook_provider.frameworks.pin import FrameworkPin
 from pipcook_provider.frameworks.platform import Platform
 from pipcook_provider.frameworks.recipes import known_names, names_with_package
-from pipcook_provider.frameworks.reference import NameReference, version_key
+from pipcook_provider.frameworks.reference import NameReference, is_early, version_key
+from pipcook_provider.frameworks.sources import LOCKED as _LOCKED
 from pipcook_provider.frameworks.sources import Search, Source, Sources, Trail
 from pipcook_provider.store.cache import Built, Damage, Entry
 
 T = TypeVar("T")
-
-_LOCKED = "-locked-"
 
 
 def ensure_named(search: Search) -> Framework:
@@ -39,36 +39,42 @@ def ensure_named(search: Search) -> Framework:
     known = _newest_cached(sources)
     is_settled = known is not None and search.asked.version is not None and not search.refresh
     found = known if known and is_settled else _from_sources(sources, known)
-    if search.pin:
-        search.pin.check(found)
     return _verified(sources, found) if search.verify else found
 
 
 def _from_sources(sources: Sources, known: Framework | None) -> Framework:
     search = sources.search
-
-    def take(source: Source) -> Framework:
-        present = None if search.use_mirrors else search.cache.find(source.key)
-        refresh = search.refresh or (present is not None and present.archive is not None)
-
-        def ensure(*, verify: bool = False) -> Entry:
-            return search.cache.ensure(
-                source.key, source.obtain, refresh=refresh, verify=verify, on_wait=lambda: _tell_waiting(search)
-            )
-
-        try:
-            return _load(sources, ensure())
-        except FrameworkError:
-            # What cannot be read may be damaged: then it is got anew; else the same error comes again.
-            return _load(sources, ensure(verify=True))
-
     try:
-        return _first(sources, take)
+        found = _first(sources, lambda source: _take(sources, source))
     except PipcookError as exc:
         if known is None or search.refresh or not exc.retryable:
             raise
         search.report.warning(f"{exc} The newest {known.name} of the cache, {known.version}, is used instead.")
         return known
+    if search.pin:
+        search.pin.check(found)
+    return found
+
+
+def _take(sources: Sources, source: Source) -> Framework:
+    search = sources.search
+
+    def ensure(*, refresh: bool, verify: bool = False) -> Entry:
+        return search.cache.ensure(
+            source.key, source.obtain, refresh=refresh, verify=verify, on_wait=lambda: _tell_waiting(search)
+        )
+
+    present = None if search.use_mirrors else search.cache.find(source.key)
+    entry = ensure(refresh=search.refresh or (present is not None and present.archive is not None))
+    try:
+        found = _load(sources, entry)
+    except FrameworkError:
+        # What cannot be read may be damaged: then it is got anew; else the same error comes again.
+        found = _load(sources, ensure(refresh=False, verify=True))
+    if search.pin and not _holds(search.pin, found):
+        # An earlier attempt may have left what the lock does not name.
+        found = _load(sources, ensure(refresh=True))
+    return found
 
 
 def _first(sources: Sources, take: Callable[[Source], T]) -> T:
@@ -85,49 +91,59 @@ def _first(sources: Sources, take: Callable[[Source], T]) -> T:
 
 
 def _newest_cached(sources: Sources) -> Framework | None:
+    asked = sources.search.asked
     for platform in sources.platforms():
-        found = max(_cached(sources, platform), key=_rank, default=None)
-        if found:
-            return found
+        found = [(_rank(asked, framework, entry), entry.key) for framework, entry in _cached(sources, platform)]
+        for _, key in sorted(found, reverse=True):
+            # Found by its key, it counts as used by this process.
+            if entry := sources.search.cache.find(key):
+                return _load(sources, entry)
     return None
 
 
-def _rank(framework: Framework) -> tuple[object, bool]:
-    return version_key(framework.version), framework.variant == "gpu"
+def _rank(asked: NameReference, framework: Framework, entry: Entry) -> tuple[bool, bool, object, bool]:
+    version = framework.version
+    return version == asked.version, not is_early(version), version_key(version), _LOCKED not in entry.name
 
 
-def _cached(sources: Sources, platform: Platform) -> Iterator[Framework]:
+def _cached(sources: Sources, platform: Platform) -> Iterator[tuple[Framework, Entry]]:
     search = sources.search
     ending = re.compile(rf"-{re.escape(platform.key)}(-gpu)?({_LOCKED}[0-9a-f]+)?$")
     for entry in search.cache.entries():
         name, _, rest = entry.name.partition("@")
-        found = ending.search(rest)
-        if name != search.asked.name or found is None or (found[2] and not search.pin):
-            continue
-        if entry.archive and not search.use_mirrors:
+        if name != search.asked.name or not ending.search(rest) or (entry.archive and not search.use_mirrors):
             continue
         try:
             framework = _load(sources, entry)
         except FrameworkError as exc:
             search.report.warning(f"{entry.path} is left aside: {exc}")
             continue
-        # Found by its key, it counts as used by this process.
-        if _answers(search, framework) and (marked := search.cache.find(entry.key)):
-            yield _load(sources, marked)
+        if (
+            framework.variant in sources.cached_variants
+            and search.asked.accepts(framework.version)
+            and (search.pin is None or _holds(search.pin, framework))
+        ):
+            yield framework, entry
 
 
-def _answers(search: Search, framework: Framework) -> bool:
-    return (
-        framework.variant in (None, search.wanted)
-        and search.asked.accepts(framework.version)
-        and (search.pin is None or search.pin.holds(framework))
-    )
+def _holds(pin: FrameworkPin, framework: Framework) -> bool:
+    try:
+        return pin.holds(framework)
+    except CacheError:  # its record is damaged
+        return False
 
 
 def _verified(sources: Sources, cached: Framework) -> Framework:
-    """Return a cached framework after comparing its files; a damaged one is got anew."""
+    """Return a cached framework after comparing its files; a damaged one is got anew, from its record if it has one."""
     search = sources.search
-    exact = replace(search, asked=NameReference(cached.name, cached.version), repair=True)
+    entry = Entry.around(cached.path)
+    assert entry is not None
+    exact = replace(
+        search,
+        asked=NameReference(cached.name, cached.version),
+        repair=True,
+        pin=search.pin or FrameworkPin.of_build(cached),
+    )
 
     def obtain(directory: Path) -> Built:
         def take(source: Source) -> Built:
@@ -144,8 +160,6 @@ def _verified(sources: Sources, cached: Framework) -> Framework:
         some = ", ".join(f"{one.path} ({one.problem})" for one in damage[:3])
         search.report.warning(f"{cached.reference} is damaged: {len(damage)} file(s), such as {some}. It is got anew.")
 
-    entry = Entry.around(cached.path)
-    assert entry is not None
     return _load(
         sources,
         search.cache.ensure(entry.key, obtain, verify=True, on_damage=tell, on_wait=lambda: _tell_waiting(search)),
@@ -172,6 +186,7 @@ def _not_found(search: Search, tried: list[str]) -> FrameworkNotFound:
     return FrameworkNotFound(
         f"The framework {asked} was expected in the cache, on a mirror or among the recipes ({', '.join(known)}), but "
         f"none has it for {Platform.current().key}, so the pipeline cannot run. "
+        + (f"The lock wants exactly the one that is {search.pin.describe()}. " if search.pin else "")
         + (f"Did you mean {near[0]}? " if near else "")
         + "Correct options.framework, or name a mirror ([pipcook] framework_mirror) or a folder with a recipe of it "
         f"([pipcook] framework_recipes). Tried:{lines}"

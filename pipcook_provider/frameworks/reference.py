@@ -12,6 +12,7 @@ from pipcook_provider.errors import FrameworkError
 
 _NAME = re.compile(r"(?P<name>[a-z0-9][a-z0-9._-]{0,59})(@(?P<version>[0-9][0-9a-z.+-]{0,39}))?")
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+-]+):")
+_PARTS = re.compile(r"([^\d]+)(\d*)")
 _RELEASE = re.compile(r"(?P<release>\d+(\.\d+)*)(?P<rest>.*)")
 
 
@@ -76,12 +77,18 @@ def parse_reference(text: str, origin: str | None = None) -> Reference:
     )
 
 
-def version_key(version: str) -> tuple[tuple[int, ...], bool, str]:
-    """Return what versions are ordered by: ``2.9 < 2.21.0rc1 < 2.21.0 < 2.21.0+local``."""
+def version_key(version: str) -> tuple[object, ...]:
+    """Return what versions are ordered by: ``2.9 < 2.21.0rc1 < 2.21.0rc10 < 2.21.0 < 2.21.0+local``."""
     release, rest = _split(version)
     while release and release[-1] == 0:
         release = release[:-1]
-    return release, not _is_early(rest), rest
+    parts = tuple((text, int(number or 0)) for text, number in _PARTS.findall(rest))
+    return release, not _is_early(rest), parts
+
+
+def is_early(version: str) -> bool:
+    """Return whether a version is none for everybody yet, such as ``2.21.0rc1``."""
+    return _is_early(_split(version)[1])
 
 
 def _split(version: str) -> tuple[tuple[int, ...], str]:

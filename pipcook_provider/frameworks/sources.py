@@ -11,21 +11,25 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
-from pipcook_provider.errors import FetchError, FetchNotFound, FrameworkError
+from pipcook_provider.errors import FetchError, FetchNotFound, FrameworkError, IntegrityError, OriginError
 from pipcook_provider.frameworks.build import Resolution, build_from_recipe, resolve
 from pipcook_provider.frameworks.framework import Manifest
 from pipcook_provider.frameworks.mirror import INDEX, IndexEntry, Mirror, Offer
 from pipcook_provider.frameworks.pin import FrameworkPin
 from pipcook_provider.frameworks.platform import Platform
 from pipcook_provider.frameworks.recipes import Recipe, find_recipe
-from pipcook_provider.frameworks.reference import NameReference, version_key
+from pipcook_provider.frameworks.reference import NameReference, is_early, parse_reference, version_key
 from pipcook_provider.frameworks.report import Report
 from pipcook_provider.settings import Settings
 from pipcook_provider.store.cache import Built, Cache
-from pipcook_provider.store.fetch import shown
+from pipcook_provider.store.fetch import check_origin, shown
 
 #: Pipcook's own mirror, for frameworks of JavaScript packages where no mirror is configured. It may be gone.
 JAVASCRIPT_MIRROR = "https://pipcook-cloud.oss-cn-hangzhou.aliyuncs.com/framework/"
+
+
+#: Stands in the cache's key of a framework that was got because a lock names it.
+LOCKED = "-locked-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,10 +130,15 @@ class Sources:
                 trail.tried.append(f"{place.shown}/{INDEX} (does not list it)")
         if self.recipe is None or (self.search.pin and self.search.pin.archive):
             return
-        version = self.recipe.version or self._resolution.version
-        if version != asked:
-            for place in unlisted:
-                yield from self._guesses(place, [version], trail)
+        unlisted = [place for place in unlisted if place.mirror not in trail.silent]
+        try:
+            if trail.failure is None or unlisted:
+                version = self.recipe.version or self._resolution.version
+                for place in unlisted if version != asked else []:
+                    yield from self._guesses(place, [version], trail)
+        except FrameworkError:
+            if trail.failure is None:
+                raise
         if trail.failure is not None:
             raise trail.failure
         yield Source(f"recipe {self.recipe.directory.name}", self._key(version, next(self.platforms())), self._build)
@@ -179,7 +188,7 @@ class Sources:
             for platform in platforms
             for folder in platform.folders
         ]
-        if not mirrors:
+        if not mirrors and _is_allowed(JAVASCRIPT_MIRROR, search.settings):
             default = Mirror(JAVASCRIPT_MIRROR, search.settings, optional=True)
             places = [
                 _Place(default, platform, folder)
@@ -189,16 +198,29 @@ class Sources:
             ]
         return places
 
+    @property
+    def cached_variants(self) -> set[str | None]:
+        """The variants of cached frameworks that answer; one that does not tell may not stand for a GPU's."""
+        if self.variants[0] == "gpu":
+            return {"gpu"}
+        return {None, self.search.wanted}
+
     def _newest(self, index: list[IndexEntry], platform: Platform) -> IndexEntry | None:
         asked = self.search.asked
+        variants = {"gpu" if variant == "gpu" else None for variant in self.variants}
         found = [
             entry
             for entry in index
             if (entry.name, entry.platform) == (asked.name, platform.binaries)
-            and entry.variant in (None, self.search.wanted)
+            and entry.variant in variants
             and asked.accepts(entry.version)
         ]
-        return max(found, key=lambda entry: (entry.variant == "gpu", version_key(entry.version)), default=None)
+
+        def rank(entry: IndexEntry) -> tuple[object, ...]:
+            version = entry.version
+            return entry.variant == "gpu", version == asked.version, not is_early(version), version_key(version)
+
+        return max(found, key=rank, default=None)
 
     def _guesses(self, place: _Place, versions: list[str], trail: Trail) -> Iterator[Source]:
         for variant in self.variants:
@@ -216,9 +238,16 @@ class Sources:
         if search.pin:
             offer = replace(offer, sha256=search.pin.archive)
         built = mirror.fetch(offer, directory, search.cache.download(key), search.report)
-        found = Manifest.read(directory)
+        try:
+            found = Manifest.read(directory)
+            exact = parse_reference(f"{found.name}@{found.version}")
+        except FrameworkError as exc:
+            raise IntegrityError(
+                f"{shown(offer.uri)} was expected to be a framework, but cannot be used as one: {exc}", retryable=False
+            ) from exc
         if not (
-            found.name == search.asked.name
+            isinstance(exact, NameReference)
+            and exact.name == search.asked.name
             and search.asked.accepts(found.version)
             and found.variant in (None, search.wanted)
             and found.platform in (None, *(platform.key for platform in self.platforms()))
@@ -235,13 +264,20 @@ class Sources:
         return build_from_recipe(self._resolution, directory, self.search.report, repair=self.search.repair)
 
     def _key(self, version: str, platform: Platform) -> str:
-        """Return the key of the cache's entry. What a lock names may stand beside another of the same version."""
+        """Return the key of the cache's entry. What a lock names stands beside others of the same version."""
         suffix = "-gpu" if self.variants[0] == "gpu" else ""
-        key = f"{NameReference(self.search.asked.name, version)}-{platform.key}{suffix}"
         pin = self.search.pin
-        if pin is None or self.search.cache.find(key) is None:
-            return key
-        return f"{key}-locked-{(pin.archive or pin.contents or '')[:12]}"
+        locked = f"{LOCKED}{(pin.archive or pin.contents or '')[:12]}" if pin else ""
+        return f"{NameReference(self.search.asked.name, version)}-{platform.key}{suffix}{locked}"
+
+
+def _is_allowed(uri: str, settings: Settings) -> bool:
+    """Return whether the allowed origins cover a URI."""
+    try:
+        check_origin(uri, settings)
+    except OriginError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

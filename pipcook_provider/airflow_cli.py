@@ -38,7 +38,7 @@ def get_pipcook_commands() -> list[ActionCommand]:
 
 def _arguments() -> Arg:
     return Arg(  # type: ignore[no-untyped-call] # Airflow's own
-        ("arguments",), nargs=argparse.REMAINDER, metavar="COMMAND ...", help="as of the command pipcook"
+        ("arguments",), nargs=argparse.REMAINDER, metavar="COMMAND ...", help="the same as of the command pipcook"
     )
 
 

@@ -239,8 +239,8 @@ def describe_script(script: CollectedScript) -> dict[str, Any]:
     modules = sorted(file for file in script.modules.rglob("*") if file.is_file()) if script.modules else []
     assert script.modules is not None or not modules
     return {
-        "sha256": _sha256([script.file]),
-        "modules": {file.relative_to(script.modules).as_posix(): _sha256([file]) for file in modules},  # type: ignore[arg-type]
+        "sha256": _sha256(script.file),
+        "modules": {file.relative_to(script.modules).as_posix(): _sha256(file) for file in modules},  # type: ignore[arg-type]
     }
 
 
@@ -250,14 +250,14 @@ def describe_processor(name: str) -> dict[str, str]:
     :raises ArtifactError: no installed package offers it.
     """
     package, files = processor_files(name)
-    return {"package": package, "sha256": _sha256(files)}
-
-
-def _sha256(files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
+    for file, path in files.items():
+        digest.update(f"{_sha256(path)}  {file}\n".encode())
+    return {"package": package, "sha256": digest.hexdigest()}
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _refused(subject: str, why: str, origin: str) -> LockError:

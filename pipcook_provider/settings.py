@@ -66,11 +66,14 @@ def _seconds(text: str) -> float:
 
 
 def _option(default: str, parse: Callable[[str], Any], description: str, *, shown: bool = True) -> Any:
-    """Declare an option: the text of its default, how text becomes a value, and what a person reads about it."""
+    """Declare an option: the text of its default, how text becomes a value, and what a person reads about it.
+
+    :param shown: whether messages may repeat its value; what ``parse`` raises for one that may not must not do so.
+    """
     return field(
         repr=shown,
         default_factory=lambda: parse(default),
-        metadata={"default": default, "parse": parse, "description": description},
+        metadata={"default": default, "parse": parse, "description": description, "shown": shown},
     )
 
 
@@ -101,7 +104,8 @@ class Settings:
     :param credentials: what those connections say; no option, the Airflow face fills it.
     :param child_environment: names of environment variables that stages may see beside the basic ones.
     :param runner: where stages run: ``process``.
-    :param fetch_timeout: seconds without a byte after which a download is given up and tried again.
+    :param fetch_timeout: seconds without a byte after which a download is given up and tried again; the headers of an
+        answer may take four times that.
     :param stop_timeout: seconds between SIGTERM and SIGKILL when a stage is stopped.
     """
 
@@ -156,7 +160,7 @@ class Settings:
                 (f"[{SECTION}] {name} in airflow.cfg", configured.get(name)),
             ):
                 if text:
-                    values[name] = _parse(option.metadata["parse"], text, source)
+                    values[name] = _parse(option, text, source)
                     break
         return cls(**values)
 
@@ -179,11 +183,12 @@ def _options() -> list[Field[Any]]:
     return [option for option in fields(Settings) if option.metadata]
 
 
-def _parse(parse: Callable[[str], Any], text: str, source: str) -> Any:
+def _parse(option: Field[Any], text: str, source: str) -> Any:
     try:
-        return parse(text)
+        return option.metadata["parse"](text)
     except ValueError as exc:
-        raise SettingsError(f"{source} is {text!r}, which cannot be used: {exc}. Correct it and try again.") from exc
+        value = repr(text) if option.metadata["shown"] else "a text (not shown, as it may hold a password)"
+        raise SettingsError(f"{source} is {value}, which cannot be used: {exc}. Correct it and try again.") from exc
 
 
 def _airflow_section(environ: Mapping[str, str]) -> Mapping[str, str]:
@@ -194,6 +199,18 @@ def _airflow_section(environ: Mapping[str, str]) -> Mapping[str, str]:
     parser = configparser.ConfigParser(interpolation=None, strict=False)
     try:
         parser.read(path, encoding="utf-8")
-    except (OSError, UnicodeDecodeError, configparser.Error) as exc:
+    except (OSError, UnicodeDecodeError) as exc:
         raise SettingsError(f"{path} cannot be read as Airflow's configuration: {exc}") from exc
+    except configparser.MissingSectionHeaderError as exc:
+        raise _unreadable(path, [exc.lineno]) from None
+    except configparser.ParsingError as exc:
+        raise _unreadable(path, [number for number, _ in exc.errors]) from None
     return parser[SECTION] if parser.has_section(SECTION) else {}
+
+
+def _unreadable(path: Path, lines: list[int]) -> SettingsError:
+    """Return an error without the text of those lines, as configparser's has it: such a file holds passwords."""
+    return SettingsError(
+        f"{path} was expected to be Airflow's configuration, sections of lines 'option = value', but line "
+        f"{', '.join(map(str, lines))} is neither, so it cannot be read. Correct it; a value's further lines are indented."
+    )

@@ -248,16 +248,21 @@ def lock_pipeline(spec: PipelineSpec, settings: Settings, report: Report) -> Pat
             f"a lock lies beside its document, so the document was expected on this machine, but {spec.origin} is in the "
             "network. Save the document, and lock that."
         )
+    try:
+        former = Lock.beside(spec.origin)
+    except LockError:
+        report.warning(f"{path} cannot be read as a lock; it is written anew.")
+        former = None
     with tempfile.TemporaryDirectory(prefix="pipcook-lock-") as folder:
         collected = _collect_scripts(spec, Path(folder), settings, report)
         scripts = describe_scripts(spec, map(describe_script, collected))
     processors = {artifact.processor: describe_processor(artifact.processor) for artifact in spec.artifacts}
-    framework = _lock_framework(spec, path, settings, report) if spec.framework else None
+    framework = _lock_framework(spec, former, settings, report) if spec.framework else None
     Lock(scripts, processors, framework).write(path)
     return path
 
 
-def _lock_framework(spec: PipelineSpec, path: Path, settings: Settings, report: Report) -> LockedFramework:
+def _lock_framework(spec: PipelineSpec, former: Lock | None, settings: Settings, report: Report) -> LockedFramework:
     assert spec.framework is not None
     framework = ensure_framework(
         absolute_reference(spec.framework, spec.origin), settings, gpu=spec.gpu, verify=True, report=report
@@ -265,7 +270,6 @@ def _lock_framework(spec: PipelineSpec, path: Path, settings: Settings, report: 
     # A path is said as the document says it: the lock moves with the document.
     is_named = framework.reference == f"{framework.name}@{framework.version}"
     reference = framework.reference if is_named else spec.framework
-    former = Lock.beside(spec.origin) if path.exists() else None
     known = former.framework if former else None
     same = known is not None and (known.asked, known.reference) == (spec.framework, reference)
     others = known.platforms if known is not None and same else {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 
-_SIZES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+_SIZES = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _SIZES |= {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 _DURATIONS = {"s": 1, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
@@ -38,6 +38,8 @@ def read_duration(text: str) -> timedelta:
 
 def _read(text: str, units: dict[str, int], expected: str) -> float:
     found = _AMOUNT.fullmatch(text.strip().lower())
+    if found and float(found[1]) == 0:
+        return 0
     if found is None or found[2] not in units:
         raise ValueError(f"expected {expected}, found {text!r}")
     return float(found[1]) * units[found[2]]

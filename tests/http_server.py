@@ -27,6 +27,7 @@ class Answer:
     :param breaks_after: after so many bytes of the body the connection is closed, or with ``stalls`` goes silent.
     :param dribbles: seconds between single bytes, of which there is no end.
     :param chunked: the body is sent in chunks, without its length.
+    :param drips: seconds between single bytes of a header, of which there is no end.
     """
 
     body: bytes = b""
@@ -40,6 +41,7 @@ class Answer:
     breaks_after: int | None = None
     dribbles: float | None = None
     chunked: bool = False
+    drips: float | None = None
 
 
 @dataclass
@@ -95,6 +97,9 @@ class Server:
 
             def _send(self, answer: Answer, request: Request) -> None:
                 request.status = answer.status
+                if answer.drips is not None:
+                    self._drip(answer.drips)
+                    return
                 if answer.chunked:
                     self.protocol_version, self.close_connection = "HTTP/1.1", True
                 self.send_response(answer.status)
@@ -107,6 +112,11 @@ class Server:
                     self.send_header("Content-Length", str(length))
                 self.end_headers()
                 self._send_body(answer, request)
+
+            def _drip(self, pause: float) -> None:
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+                while not server._stopped.wait(pause):
+                    self.wfile.write(b".")
 
             def _send_body(self, answer: Answer, request: Request) -> None:
                 while answer.dribbles is not None and not server._stopped.wait(answer.dribbles):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,25 @@ def test_useless_value_names_its_source(tmp_path: Path, option: str, value: str)
         Settings.load({"AIRFLOW_HOME": str(tmp_path), f"PIPCOOK_{option}": value})
 
 
+@pytest.mark.parametrize("value", ['{"https://a/": "https://me:s3cret@b/"', '["https://me:s3cret@b/"]'])
+def test_useless_secret_is_not_shown(tmp_path: Path, value: str) -> None:
+    """An option that may hold a password is named, with its place and what is wrong, and not repeated."""
+    (tmp_path / "airflow.cfg").write_text(f"[pipcook]\nurl_rewrites = {value}\n", encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"\[pipcook\] url_rewrites in airflow\.cfg .*: [Ee]xpect") as caught:
+        Settings.load({"AIRFLOW_HOME": str(tmp_path)})
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("text", ["[pipcook]\nhome = /a\nme/s3cret@b/\n", "\n\nhttps://me:s3cret@b/\n"])
+def test_unreadable_file_is_not_shown(tmp_path: Path, text: str) -> None:
+    """A line of airflow.cfg that cannot be read is told by its number: the line may hold a password."""
+    (tmp_path / "airflow.cfg").write_text(text, encoding="utf-8")
+    with pytest.raises(SettingsError, match="line 3 ") as caught:
+        Settings.load({"AIRFLOW_HOME": str(tmp_path)})
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+
+
 def test_airflow_is_told_of_every_option() -> None:
-    """The provider declares the options that the settings read."""
+    """The provider declares the options that the settings read; credentials are none."""
     declared = get_provider_info()["config"]["pipcook"]["options"]
-    assert set(declared) == set(Settings.__dataclass_fields__)
+    assert set(declared) == set(Settings.__dataclass_fields__) - {"credentials"}

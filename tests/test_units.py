@@ -33,11 +33,12 @@ def test_size(text: str, size: int) -> None:
 
 
 def test_duration() -> None:
-    """Durations need their unit."""
+    """Durations and sizes need their unit."""
     assert read_duration("30d") == timedelta(days=30)
     assert read_duration("1.5 h") == timedelta(minutes=90)
     for text in ("30", "d", "-1d", "3 fortnights"):
         with pytest.raises(ValueError, match="such as 30d"):
             read_duration(text)
-    with pytest.raises(ValueError, match="such as 500MB"):
-        read_size("much")
+    for text in ("much", "20"):
+        with pytest.raises(ValueError, match="such as 500MB"):
+            read_size(text)

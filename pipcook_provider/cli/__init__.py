@@ -35,7 +35,13 @@ def main(
     options = _parser(program).parse_args(arguments)
     try:
         with _leaving_in_order():
-            return int(options.run(options, load_settings()))
+            settings = load_settings()
+            if settings.connections and not settings.credentials:
+                print(
+                    "warning: [pipcook] connections are Airflow's, and not used by this command. Use airflow pipcook.",
+                    file=sys.stderr,
+                )
+            return int(options.run(options, settings))
     except BrokenPipeError:
         # Whoever reads our output has seen enough; nothing must be flushed into the closed pipe at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -48,7 +54,9 @@ def main(
         print(f"pipcook: {exc}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
-        print("pipcook: interrupted; what was running has been ended", file=sys.stderr)
+        print(
+            "pipcook: interrupted; what was running has been ended, what of a download arrived is kept", file=sys.stderr
+        )
         return _INTERRUPTED
 
 

@@ -71,7 +71,11 @@ def argument(read: Callable[[str], T]) -> Callable[[str], T]:
 def add_mirrors(parser: argparse.ArgumentParser) -> None:
     """Add the option that names framework mirrors."""
     parser.add_argument(
-        "-m", "--mirror", action="append", metavar="URL", help="framework mirror; may be given repeatedly"
+        "-m",
+        "--mirror",
+        action="append",
+        metavar="URL",
+        help="framework mirror, an address or a folder, in the place of the configured ones; may be given repeatedly",
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -52,7 +54,10 @@ def _add_ensure(group: Commands) -> None:
         example="framework ensure tensorflow@2.21",
     )
     parser.add_argument(
-        "references", nargs="+", metavar="FRAMEWORK", help="name@version, name, or the URL or path of a zip"
+        "references",
+        nargs="+",
+        metavar="FRAMEWORK",
+        help="name@version, name, the URL of a zip, or the path of a zip or directory",
     )
     _add_gpu(parser)
     add_mirrors(parser)
@@ -86,9 +91,7 @@ def _add_verify(group: Commands) -> None:
         "missing or changed.",
         example="framework verify",
     )
-    parser.add_argument(
-        "names", nargs="*", metavar="NAME", help="as ls shows them, or their beginnings (default: all of them)"
-    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="such as tensorflow@2.21 (default: all of them)")
     _add_json(parser)
 
 
@@ -112,7 +115,7 @@ def _add_prune(group: Commands) -> None:
 
 
 def _ls(options: argparse.Namespace, settings: Settings) -> int:
-    from pipcook_provider.frameworks.housekeeping import list_frameworks
+    from pipcook_provider.frameworks.housekeeping import list_frameworks, prune_frameworks
 
     found = list_frameworks(settings)
     if options.json:
@@ -121,21 +124,22 @@ def _ls(options: argparse.Namespace, settings: Settings) -> int:
     if not found:
         print(f"no frameworks in {settings.home / 'framework'}")
         return 0
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     rows = [
         (
             cached.reference,
-            cached.name,
+            f"{cached.platform or ''}{'-gpu' if cached.variant == 'gpu' else ''}",
             show_size(cached.size),
-            f"{cached.files:,}",
             "in use" if cached.is_used else _ago(cached.used),
             cached.source,
         )
         for cached in found
     ]
-    _print_table(("FRAMEWORK", "ENTRY", "SIZE", "FILES", "LAST USED", "SOURCE"), rows)
-    print(
-        f"{len(found)} framework(s), {show_size(sum(cached.size for cached in found))} in {settings.home / 'framework'}"
-    )
+    _print_table(("FRAMEWORK", "PLATFORM", "SIZE", "LAST USED", "SOURCE"), rows, width)
+    total = show_size(sum(cached.size for cached in found))
+    print(f"{len(found)} framework(s), {total} in {settings.home / 'framework'}")
+    if more := sum(pruned.size for pruned in prune_frameworks(settings, dry_run=True)):
+        print(f"{show_size(more)} more of older builds and leftovers: pipcook framework prune")
     return 0
 
 
@@ -168,7 +172,7 @@ def _build(options: argparse.Namespace, settings: Settings) -> int:
         framework = build_framework(
             options.reference, settings, gpu=options.gpu, refresh=options.refresh, report=report
         )
-        packed = pack(framework, options.output, report) if options.output else None
+        packed = pack(framework, options.output.absolute(), report) if options.output else None
     if options.json:
         print(json.dumps({**_described(framework), "zip": str(packed) if packed else None}))
     else:
@@ -178,7 +182,7 @@ def _build(options: argparse.Namespace, settings: Settings) -> int:
 
 def _verify(options: argparse.Namespace, settings: Settings) -> int:
     from pipcook_provider.console import open_report
-    from pipcook_provider.frameworks.housekeeping import verify_frameworks
+    from pipcook_provider.frameworks.housekeeping import list_frameworks, verify_frameworks
 
     with open_report() as report:
         checked = verify_frameworks(settings, options.names, report)
@@ -198,7 +202,10 @@ def _verify(options: argparse.Namespace, settings: Settings) -> int:
             print(f"{name}: {damage.path} {'is missing' if damage.problem == 'missing' else 'was changed'}")
     print(f"{len(checked)} framework(s) checked: {len(damaged)} damaged")
     if damaged:
-        print("Repair them with: pipcook framework ensure --verify FRAMEWORK")
+        references = {cached.name: cached.asked for cached in list_frameworks(settings)}
+        print(
+            f"Repair with: pipcook framework ensure --verify {' '.join(references.get(name, name) for name in damaged)}"
+        )
     return FAILED if damaged else 0
 
 
@@ -243,7 +250,9 @@ def _ago(moment: datetime) -> str:
     return "just now"
 
 
-def _print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def _print_table(titles: Sequence[str], rows: Sequence[Sequence[str]], width: int | None) -> None:
+    """Print columns; lines longer than a terminal is wide are cut."""
     widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
     for row in (titles, *rows):
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        line = "  ".join(cell.ljust(length) for cell, length in zip(row, widths, strict=True)).rstrip()
+        print(line if width is None or len(line) <= width else f"{line[: width - 1]}…")

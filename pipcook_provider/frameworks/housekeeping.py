@@ -43,6 +43,11 @@ class CachedFramework:
     is_used: bool
     path: str
 
+    @property
+    def asked(self) -> str:
+        """What to ask for to get it again: its name, or the URL or path that it came from."""
+        return self.reference if self.name.startswith(f"{self.reference.partition('@')[0]}@") else self.source
+
     def describe(self) -> dict[str, Any]:
         """Return it as JSON can hold it."""
         return {
@@ -75,14 +80,22 @@ def verify_frameworks(settings: Settings, names: Sequence[str], report: Report) 
     :raises CacheError: a file cannot be read.
     """
     cache = framework_cache(settings)
-    found = list(cache.entries(complete=False))
+    found = {entry.name: _reference(entry) for entry in cache.entries(complete=False)}
+
+    def answers(entry: str, name: str) -> bool:
+        return entry.startswith(name) or found[entry].startswith(name)
+
     for name in names:
-        if not any(entry.name.startswith(name) for entry in found):
+        if not any(answers(entry, name) for entry in found):
             raise FrameworkNotFound(
-                f"expected a framework in the cache whose name is {name} or begins so, found none. It has "
-                f"{', '.join(entry.name for entry in found) or 'nothing'}."
+                f"expected a framework in the cache that is called {name} or begins so, found none. It has "
+                f"{', '.join(sorted(found.values())) or 'nothing'}. Correct the name."
             )
-    chosen = [entry for entry in found if not names or entry.name.startswith(tuple(names))]
+    chosen = [
+        entry
+        for entry in cache.entries(complete=False)
+        if not names or any(answers(entry.name, name) for name in names)
+    ]
 
     def progress(entry: Entry, done: int, total: int) -> None:
         report.progress(f"Reading {entry.name}", done, total)
@@ -103,12 +116,12 @@ def prune_frameworks(
 def _describe(entry: Entry, used: datetime, is_used: bool) -> CachedFramework:
     try:
         manifest = Manifest.read(entry.path)
-        reference, variant, platform = f"{manifest.name}@{manifest.version}", manifest.variant, manifest.platform
+        variant, platform = manifest.variant, manifest.platform
     except FrameworkError:
-        reference, variant, platform = "(damaged)", None, None
+        variant, platform = None, None
     return CachedFramework(
         name=entry.name,
-        reference=reference,
+        reference=_reference(entry),
         variant=variant,
         platform=platform,
         size=entry.size,
@@ -119,3 +132,11 @@ def _describe(entry: Entry, used: datetime, is_used: bool) -> CachedFramework:
         is_used=is_used,
         path=str(entry.path),
     )
+
+
+def _reference(entry: Entry) -> str:
+    try:
+        manifest = Manifest.read(entry.path)
+    except FrameworkError:
+        return f"{entry.name} (damaged)"
+    return f"{manifest.name}@{manifest.version}"

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 from urllib.request import url2pathname
 
 from pipcook_provider.archive import extract_zip
@@ -29,6 +29,8 @@ from pipcook_provider.store.fetch import download, read_text, shown
 
 INDEX = "index.json"
 _DIGEST = re.compile(r"\s*([0-9a-fA-F]{64})\b")
+_LABEL = 40
+_HOST = re.compile(r"[\w.-]+:\d+")
 _HEX = re.compile(r"[0-9a-f]{64}")
 _DIGEST_LIMIT = 4096
 _INDEX_LIMIT = 4 * 2**20
@@ -93,9 +95,10 @@ class Mirror:
     def _check_folder(self) -> None:
         parts = urlsplit(self.base)
         if parts.scheme == "file" and not Path(url2pathname(parts.path)).is_dir():
+            hint = f" Did you mean http://{self.address}?" if _HOST.match(self.address) else ""
             raise FetchError(
-                f"The framework mirror {self.address} was expected to be a folder on this machine, but there is none: "
-                "whether it has a framework is not known. Mount it, or correct [pipcook] framework_mirror."
+                f"The framework mirror {self.address!r} was expected to be a folder on this machine, or an http, https or "
+                f"file address, but there is no such folder.{hint} Mount the folder, or correct the mirror's address."
             )
 
     @property
@@ -185,14 +188,22 @@ def unpack_uri(uri: str, directory: Path, settings: Settings, unpacking: Unpacki
     """
     name = shown(uri).partition("#")[0]
     archive = unpacking.archive
-    label = f"Downloading {name.rpartition('/')[2] or name}"
-    unpacking.report.info(f"Downloading {name}")
+    label = f"Downloading {_short(name)}"
+    begun = False
+
+    def progress(done: int, total: int | None) -> None:
+        nonlocal begun
+        if not begun:
+            begun = True
+            unpacking.report.info(f"Downloading {name}")
+        unpacking.report.progress(label, done, total)
+
     digest = download(
         uri,
         archive,
         settings,
         resumable=True,
-        on_progress=lambda done, total: unpacking.report.progress(label, done, total),
+        on_progress=progress,
     )
     try:
         _compare(name, digest, unpacking.stated(uri) if unpacking.stated else None)
@@ -208,7 +219,7 @@ def unpack_zip(archive: Path, directory: Path, source: str, digest: str, report:
     :param digest: SHA-256 (hex) of the zip.
     :raises IntegrityError: it is no zip that may be unpacked.
     """
-    label = f"Unpacking {source.rpartition('/')[2] or source}"
+    label = f"Unpacking {_short(source)}"
     digests = extract_zip(archive, directory, on_progress=lambda done, total: report.progress(label, done, total))
     return Built(source, digest, digests)
 
@@ -220,3 +231,9 @@ def _compare(name: str, digest: str, stated: str | None) -> None:
             f"{digest}. It was deleted for safety. Either it was changed on its way, or the mirror's two files do not "
             "belong together: have the mirror's keeper write them again."
         )
+
+
+def _short(name: str) -> str:
+    """Return a file's name as it fits beside a bar."""
+    file = unquote(name.rpartition("/")[2]) or name
+    return file if len(file) <= _LABEL else f"{file[: _LABEL - 1]}…"

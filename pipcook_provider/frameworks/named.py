@@ -47,7 +47,7 @@ def _from_sources(sources: Sources, known: Framework | None) -> Framework:
     try:
         found = _first(sources, lambda source: _take(sources, source))
     except PipcookError as exc:
-        if known is None or search.refresh or not exc.retryable:
+        if known is None or search.refresh or not (exc.retryable or isinstance(exc, FrameworkNotFound)):
             raise
         search.report.warning(f"{exc} The newest {known.name} of the cache, {known.version}, is used instead.")
         return known
@@ -82,11 +82,14 @@ def _first(sources: Sources, take: Callable[[Source], T]) -> T:
     trail = Trail(sources.search.report)
     for source in sources.each(trail):
         try:
-            return take(source)
+            found = take(source)
         except FetchError as exc:
             trail.note(source.name, exc, source.mirror)
-    if trail.failure:
-        raise trail.failure
+        else:
+            trail.warn()
+            return found
+    if trail.failures:
+        raise trail.failure(has_recipe=False)
     raise _not_found(sources.search, trail.tried)
 
 
@@ -181,13 +184,17 @@ def _tell_waiting(search: Search) -> None:
 def _not_found(search: Search, tried: list[str]) -> FrameworkNotFound:
     asked, recipes = search.asked, search.settings.framework_recipes
     known = sorted({*known_names(recipes)})
-    near = [*names_with_package(asked.name, recipes), *difflib.get_close_matches(str(asked), known, n=1, cutoff=0.5)]
-    lines = "".join(f"\n    {line}" for line in tried or ["no mirror: none is configured"])
+    near = [*names_with_package(asked.name, recipes), *difflib.get_close_matches(asked.name, known, n=1, cutoff=0.5)]
+    missing = [str(folder) for folder in recipes if not folder.is_dir()]
+    where = "in the cache, on a mirror or " if search.use_mirrors else ""
+    lines = "".join(f"\n    {line}" for line in tried)
     return FrameworkNotFound(
-        f"The framework {asked} was expected in the cache, on a mirror or among the recipes ({', '.join(known)}), but "
-        f"none has it for {Platform.current().key}, so the pipeline cannot run. "
+        f"The framework {asked} was expected {where}among the recipes ({', '.join(known)}), but none has it for "
+        f"{Platform.current().key}. "
         + (f"The lock wants exactly the one that is {search.pin.describe()}. " if search.pin else "")
-        + (f"Did you mean {near[0]}? " if near else "")
-        + "Correct options.framework, or name a mirror ([pipcook] framework_mirror) or a folder with a recipe of it "
-        f"([pipcook] framework_recipes). Tried:{lines}"
+        + (f"Did you mean {near[0]}? " if near and near[0] != asked.name else "")
+        + "Correct the name or version, or name a mirror ([pipcook] framework_mirror) or a folder with a recipe of it "
+        "([pipcook] framework_recipes)."
+        + (f" There is no folder {', '.join(missing)}." if missing else "")
+        + (f" Tried:{lines}" if lines else "")
     )

@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipcook_provider.errors import FrameworkError
 from pipcook_provider.frameworks.framework import MANIFEST, Manifest
 from pipcook_provider.frameworks.reference import NameReference, version_key
 
@@ -62,7 +63,7 @@ def find_recipe(asked: NameReference, folders: tuple[Path, ...]) -> Recipe | Non
             recipe
             for pattern in (asked.name, f"{asked.name}@*")
             for recipe in _recipes(folder, pattern)
-            if recipe.manifest.name == asked.name and (recipe.version is None or asked.accepts(recipe.version))
+            if recipe.version is None or asked.accepts(recipe.version)
         ]
         if found:
             return max(found, key=lambda recipe: version_key(recipe.manifest.version))
@@ -76,12 +77,13 @@ def known_names(folders: tuple[Path, ...]) -> Iterator[str]:
 
 
 def names_with_package(package: str, folders: tuple[Path, ...]) -> Iterator[str]:
-    """Yield the names of the recipes whose version is that of a package: ``pytorch`` for ``torch``.
-
-    :raises FrameworkError: a recipe cannot be read.
-    """
+    """Yield the names of the recipes whose version is that of a package: ``pytorch`` for ``torch``."""
     for folder in (*folders, SHIPPED):
-        for recipe in _recipes(folder, "*"):
+        for path in sorted(folder.glob(f"*/{MANIFEST}")):
+            try:
+                recipe = Recipe(path.parent, Manifest.read(path.parent, recipe=True))
+            except FrameworkError:  # told when it is asked for
+                continue
             names = {_plain_name(entry.name) for entry in recipe.manifest.packages if entry.is_carrier}
             if _plain_name(package) in names:
                 yield recipe.manifest.name
@@ -89,7 +91,13 @@ def names_with_package(package: str, folders: tuple[Path, ...]) -> Iterator[str]
 
 def _recipes(folder: Path, pattern: str) -> Iterator[Recipe]:
     for path in sorted(folder.glob(f"{pattern}/{MANIFEST}")):
-        yield Recipe(path.parent, Manifest.read(path.parent, recipe=True))
+        recipe = Recipe(path.parent, Manifest.read(path.parent, recipe=True))
+        if recipe.manifest.name != path.parent.name.partition("@")[0]:
+            raise FrameworkError(
+                f"{path} was expected to be the recipe that its folder is called after, but its name is "
+                f"{recipe.manifest.name!r}, so neither is found. Call the folder and the recipe alike."
+            )
+        yield recipe
 
 
 def _plain_name(package: str) -> str:

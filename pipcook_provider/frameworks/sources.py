@@ -79,12 +79,12 @@ class OtherFrameworkFound(FetchNotFound):
 
 @dataclass(slots=True)
 class Trail:
-    """What was asked in vain so far, the first failure among it, and the mirrors that do not answer."""
+    """What was asked in vain so far, what failed, and the addresses of the mirrors that are not asked again."""
 
     report: Report
     tried: list[str] = field(default_factory=list)
-    failure: FetchError | None = None
-    silent: set[Mirror] = field(default_factory=set)
+    failures: list[FetchError] = field(default_factory=list)
+    silent: set[str] = field(default_factory=set)
 
     def note(self, name: str, exc: FetchError, mirror: Mirror | None) -> None:
         """Note that a source did not deliver, and why."""
@@ -92,12 +92,24 @@ class Trail:
             other = isinstance(exc, OtherFrameworkFound)
             self.tried.append(f"{name} (another framework is in it)" if other else name)
             return
-        self.report.warning(f"{name} failed: {exc}")
         self.tried.append(f"{name} (failed)")
         if mirror and exc.retryable:
-            self.silent.add(mirror)
-        if not (mirror and mirror.optional):
-            self.failure = self.failure or exc
+            self.silent.add(mirror.address)
+        if mirror and mirror.optional:
+            self.report.warning(str(exc))
+        else:
+            self.failures.append(exc)
+
+    def warn(self) -> None:
+        """Tell what failed, though another source delivered."""
+        for failure in self.failures:
+            self.report.warning(str(failure))
+
+    def failure(self, *, has_recipe: bool) -> FetchError:
+        """Return the first failure as the error of the whole search."""
+        first = self.failures[0]
+        rest = " The package registries were not asked in its place: leave the mirror out to build from them."
+        return type(first)(f"{first}{rest if has_recipe else ''}", retryable=first.retryable)
 
 
 @dataclass(frozen=True)
@@ -116,10 +128,13 @@ class Sources:
         asked = self.search.asked.version
         unlisted = []
         for place in self._places():
+            if place.mirror.address in trail.silent:
+                continue
             try:
-                index = None if place.mirror in trail.silent else place.index()
+                index = place.index()
             except FetchError as exc:
                 trail.note(f"{place.shown}/{INDEX}", exc, place.mirror)
+                trail.silent.add(place.mirror.address)
                 continue
             if index is None:
                 unlisted.append(place)
@@ -127,20 +142,20 @@ class Sources:
             elif listed := self._newest(index, place.platform):
                 yield self._from_mirror(place, listed.offer)
             else:
-                trail.tried.append(f"{place.shown}/{INDEX} (does not list it)")
+                trail.tried.append(f"{place.shown}/{INDEX} (lists {self._versions(index)})")
         if self.recipe is None or (self.search.pin and self.search.pin.archive):
             return
-        unlisted = [place for place in unlisted if place.mirror not in trail.silent]
+        unlisted = [place for place in unlisted if place.mirror.address not in trail.silent]
         try:
-            if trail.failure is None or unlisted:
+            if not trail.failures or unlisted:
                 version = self.recipe.version or self._resolution.version
                 for place in unlisted if version != asked else []:
                     yield from self._guesses(place, [version], trail)
         except FrameworkError:
-            if trail.failure is None:
+            if not trail.failures:
                 raise
-        if trail.failure is not None:
-            raise trail.failure
+        if trail.failures:
+            raise trail.failure(has_recipe=True)
         yield Source(f"recipe {self.recipe.directory.name}", self._key(version, next(self.platforms())), self._build)
 
     @cached_property
@@ -188,14 +203,10 @@ class Sources:
             for platform in platforms
             for folder in platform.folders
         ]
-        if not mirrors and _is_allowed(JAVASCRIPT_MIRROR, search.settings):
+        is_javascript = self.recipe is not None and self.recipe.manifest.has_javascript
+        if not mirrors and is_javascript and _is_allowed(JAVASCRIPT_MIRROR, search.settings):
             default = Mirror(JAVASCRIPT_MIRROR, search.settings, optional=True)
-            places = [
-                _Place(default, platform, folder)
-                for platform in platforms
-                if platform.node
-                for folder in platform.folders
-            ]
+            places = [_Place(default, platform, folder) for platform in platforms for folder in platform.folders]
         return places
 
     @property
@@ -222,11 +233,15 @@ class Sources:
 
         return max(found, key=rank, default=None)
 
+    def _versions(self, index: list[IndexEntry]) -> str:
+        versions = {entry.version for entry in index if entry.name == self.search.asked.name}
+        return f"only {', '.join(sorted(versions, key=version_key))}" if versions else "none of that name"
+
     def _guesses(self, place: _Place, versions: list[str], trail: Trail) -> Iterator[Source]:
         for variant in self.variants:
             for version in dict.fromkeys(versions):
                 for path in place.platform.mirror_paths(self.search.asked.name, version, variant):
-                    if path.startswith(f"{place.folder}/") and place.mirror not in trail.silent:
+                    if path.startswith(f"{place.folder}/") and place.mirror.address not in trail.silent:
                         yield self._from_mirror(place, place.mirror.offer(path, versions[0]))
 
     def _from_mirror(self, place: _Place, offer: Offer) -> Source:

@@ -45,6 +45,8 @@ def address_of(connection: Connection) -> str | None:
     if not connection.host:
         return None
     scheme = connection.schema or ("http" if connection.conn_type == "http" else "https")
+    if connection.host.startswith("/"):
+        scheme = "file"
     host = connection.host if "://" in connection.host else f"{scheme}://{connection.host}"
     try:
         parts = urlsplit(host.rstrip("/"))

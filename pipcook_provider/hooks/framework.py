@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -126,12 +127,14 @@ class PipcookFrameworkHook(BaseHook):
         )
 
     def _connection(self) -> Connection | None:
-        if self.pipcook_framework_conn_id is None:
+        conn_id = self.pipcook_framework_conn_id
+        if conn_id is None:
             return None
         try:
-            return self.get_connection(self.pipcook_framework_conn_id)
-        except AirflowNotFoundException:
-            if self.pipcook_framework_conn_id == self.default_conn_name:
+            return self.get_connection(conn_id)
+        except AirflowNotFoundException as exc:
+            _refuse_unreadable(conn_id, exc)
+            if conn_id == self.default_conn_name:
                 return None
             raise
 
@@ -139,7 +142,18 @@ class PipcookFrameworkHook(BaseHook):
         try:
             return credential_of(self.get_connection(conn_id))
         except AirflowNotFoundException as exc:
+            _refuse_unreadable(conn_id, exc)
             raise SettingsError(
                 f"The option [pipcook] connections names {conn_id!r}, but Airflow has no connection of that id, so "
                 "downloads cannot be authenticated by it. Add it (Admin > Connections), or remove it from the option."
             ) from exc
+
+
+def _refuse_unreadable(conn_id: str, cause: Exception) -> None:
+    """Refuse a connection that a variable holds in a form that Airflow cannot read, and so takes for absent."""
+    variable = f"AIRFLOW_CONN_{conn_id.upper()}"
+    if variable in os.environ:
+        raise SettingsError(
+            f"{variable} was expected to hold an Airflow connection, as URI or JSON, but Airflow cannot read it. Nothing was "
+            "downloaded with it or without it. Correct it."
+        ) from cause

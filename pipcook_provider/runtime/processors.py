@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +24,8 @@ from typing import Any, Protocol
 from pipcook_provider.errors import ArtifactError
 
 GROUP = "pipcook.artifacts"
+
+_OWN = __name__.partition(".")[0]
 
 
 class Processor(Protocol):
@@ -53,28 +56,51 @@ def find_processor(processor: str) -> EntryPoint:
     )
 
 
-def processor_files(processor: str) -> tuple[str, list[Path]]:
-    """Return the package that offers ``name@version`` and its Python files, in order; nothing of it is imported.
+def processor_files(processor: str) -> tuple[str, dict[str, Path]]:
+    """Return the package that offers ``name@version``, and its Python files by their names relative to it, in order.
 
-    The files are those of the package, in Python's sense, that the entry point's module lies in.
+    The files are all those of the top-level package that the entry point's module lies in, since any of them may have a
+    part in it: below namespace packages that is the first regular package, or the module. Of pipcook_provider, of which
+    the version is the installation's choice, they are those of the module's own folder. Nothing of them is imported.
 
-    :raises ArtifactError: no installed package offers it.
+    :returns: the distribution's name; files by posix path relative to the package's folder, ordered by that path.
+    :raises ArtifactError: no installed package offers it, or its module's package is not there.
     """
     entry = find_processor(processor)
-    top, *inner = entry.module.split(".")
-    spec = find_spec(top)
+    top = entry.module.partition(".")[0]
     package = entry.dist.name if entry.dist else top
-    if spec is None or spec.origin is None:
+    found = _package_spec(entry.module)
+    if found is None:
         raise ArtifactError(
-            f"the artifact processor {processor!r} was expected in the module {entry.module!r}, but there is no "
-            f"{top!r} here: the installation of {package} is damaged. Install it again."
+            f"the artifact processor {processor!r} was expected in the module {entry.module!r}, but there is no such "
+            f"module here: the installation of {package} is damaged. Install it again."
         )
-    if not spec.submodule_search_locations:
-        return package, [Path(spec.origin)]
-    folder = Path(spec.submodule_search_locations[0]).joinpath(*inner[:-1])
-    if inner and (folder / inner[-1]).is_dir():
-        folder /= inner[-1]
-    return package, sorted(file for file in folder.rglob("*.py"))
+    if not found.submodule_search_locations:
+        assert found.origin is not None
+        return package, {Path(found.origin).name: Path(found.origin)}
+    folders = [Path(folder) for folder in found.submodule_search_locations]
+    if top == _OWN:
+        folders = [_module_folder(folders[0], entry.module)]
+    # The first folder of a package goes before the others, as for imports.
+    files = {file.relative_to(folder).as_posix(): file for folder in folders[::-1] for file in folder.rglob("*.py")}
+    return package, dict(sorted(files.items()))
+
+
+def _package_spec(module: str) -> ModuleSpec | None:
+    """Find the outermost package around a module, or module, that is no namespace package; nothing is imported."""
+    name, *inner = module.split(".")
+    spec = find_spec(name)
+    for part in inner:
+        if spec is None or spec.origin is not None:
+            break
+        name = f"{name}.{part}"
+        spec = PathFinder.find_spec(name, list(spec.submodule_search_locations or ()))
+    return spec
+
+
+def _module_folder(top: Path, module: str) -> Path:
+    path = top.joinpath(*module.split(".")[1:])
+    return path if path.is_dir() else path.parent
 
 
 def load_processor(processor: str) -> Processor:

@@ -12,8 +12,9 @@ from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from pipcook_provider.errors import Problem
+from pipcook_provider.masking import masked
 from pipcook_provider.spec.airflow import check_continuous, parse_schedule, parse_start_date
-from pipcook_provider.spec.credentials import masked, refuse_credentials
+from pipcook_provider.spec.credentials import refuse_credentials
 from pipcook_provider.spec.framework import check_framework
 from pipcook_provider.spec.keys import misspelt
 from pipcook_provider.spec.names import did_you_mean, nearest

@@ -8,7 +8,7 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from pipcook_provider.errors import Problem
-from pipcook_provider.spec.credentials import masked
+from pipcook_provider.masking import masked
 from pipcook_provider.spec.diagnose import Flaw, located
 from pipcook_provider.spec.keys import unknown_keys
 from pipcook_provider.spec.model import PipelineSpec

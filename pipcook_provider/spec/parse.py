@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipcook_provider.errors import SpecError
+from pipcook_provider.masking import masked
 from pipcook_provider.spec.airflow import airflow_options
-from pipcook_provider.spec.credentials import masked, refuse_credentials
+from pipcook_provider.spec.credentials import refuse_credentials
 from pipcook_provider.spec.framework import check_framework
 from pipcook_provider.spec.keys import misspelt
 from pipcook_provider.spec.model import ArtifactSpec, PipelineSpec

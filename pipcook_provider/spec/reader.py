@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from pipcook_provider.errors import Problem, SpecError
-from pipcook_provider.spec.credentials import masked
+from pipcook_provider.masking import masked
 from pipcook_provider.spec.places import line_column, tokens
 
 _EXAMPLE: Final = '{"specVersion": "2.0", "datasource": ..., "model": ...}'

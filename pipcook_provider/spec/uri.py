@@ -13,7 +13,8 @@ import re
 from typing import Final
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
-from pipcook_provider.spec.credentials import masked, refuse_credentials
+from pipcook_provider.masking import masked
+from pipcook_provider.spec.credentials import refuse_credentials
 from pipcook_provider.spec.model import Parameter, ScriptSpec
 
 _UNDECODABLE: Final = re.compile("[\udc80-\udcff]")

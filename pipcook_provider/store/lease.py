@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
 import os
 import secrets
 import time
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 DURATION = 30.0
 _SILENCE = 3 * DURATION
 _POLL = 0.03
+_ASK = 1.0
 #: A lease is written within a moment of its creation: one that is younger than this is looked at twice.
 _UNWRITTEN, _GRACE = 1.0, 0.2
 
@@ -51,16 +51,17 @@ def hold(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
     :raises OSError: the file cannot be made.
     """
     lease = _lease(path)
-    waiting, judged = False, -math.inf
+    waiting = False
     while not _taken(lease):
-        if time.monotonic() - judged > 1:
-            judged = time.monotonic()
-            if clear(path):
-                continue
+        if clear(path):
+            continue
         if not waiting:
             waiting = True
             on_wait()
-        time.sleep(_POLL)
+        # To look whether the file is there costs next to nothing; to ask for the lease, and to judge its owner, does not.
+        again = time.monotonic() + _ASK
+        while path.exists() and time.monotonic() < again:
+            time.sleep(_POLL)
     try:
         yield
     finally:

@@ -21,6 +21,7 @@ from urllib.parse import SplitResult, unquote, urljoin, urlsplit, urlunsplit
 from urllib.request import url2pathname
 
 from pipcook_provider.errors import FetchError, OriginError
+from pipcook_provider.masking import without_credentials
 from pipcook_provider.settings import Settings
 
 _PORTS = {"http": 80, "https": 443}
@@ -46,7 +47,7 @@ def check_origin(uri: str, settings: Settings) -> None:
 
 def shown(uri: str) -> str:
     """Return the URI as it may be shown: without user and password."""
-    return re.sub(r"(?<=://)[^/?#]*@", "", uri, count=1)
+    return without_credentials(uri)
 
 
 def locate(uri: str, settings: Settings) -> Source:
@@ -173,8 +174,13 @@ def _split(uri: str) -> SplitResult:
     try:
         parts = urlsplit(uri)
         _ = parts.port
-    except ValueError as exc:
-        raise FetchError(f"{shown(uri)!r} cannot be read as a URI: {exc}. Correct it.", retryable=False) from exc
+    except ValueError:
+        # What was raised may quote the password, and a traceback would show it.
+        raise FetchError(
+            f"{shown(uri)!r} was expected to have a host, or a host and a port, behind its '//'; it has not, so it cannot "
+            "be read as a URI. Correct it, and percent-encode what a password holds of '/', '?', '#', '[' and ']'.",
+            retryable=False,
+        ) from None
     if _UNSAFE.search(uri):
         # Parsers disagree about these, and a check with one parser says nothing about a request by another.
         raise FetchError(

@@ -10,13 +10,15 @@ import contextlib
 import http.client
 import posixpath
 import re
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urlsplit
 
 from pipcook_provider.errors import FetchError, FetchNotFound, IntegrityError
+from pipcook_provider.masking import masked
 from pipcook_provider.settings import Settings
 from pipcook_provider.store.origins import Source, authentication, redirected
 
@@ -28,6 +30,8 @@ SLOWEST = 1024
 
 _CHUNK = 2**18
 _REDIRECTS = 10
+#: How many times the timeout of one silence all may take until the headers of an answer have ended.
+_SILENCES = 4
 _AGAIN = {408, 425, 429}
 _GONE = {404, 410}
 _NOT_PAGES = {".py", ".js", ".mjs", ".json", ".zip"}
@@ -170,7 +174,7 @@ def _open_http(
     import urllib3
 
     try:
-        with requests.Session() as session, _get(session, hop, settings, headers) as response:
+        with _in_time(lambda: _get(hop, settings, headers), _SILENCES * settings.fetch_timeout) as response:
             yield response
     except requests.exceptions.SSLError as exc:
         raise FetchError(
@@ -182,11 +186,52 @@ def _open_http(
         raise TransientError(f"the server sent nothing for {settings.fetch_timeout:g} s") from exc
     except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as exc:
         raise TransientError(f"the connection failed ({_cause(exc)})") from exc
+    except requests.exceptions.InvalidURL:
+        # What was raised may quote the proxy's password.
+        raise FetchError(
+            f"{source.name} cannot be fetched: its address, or that of the proxy in the environment variables (http_proxy, "
+            "https_proxy, all_proxy), was expected to name a host, or a host and a port; it does not. Correct it, and "
+            "percent-encode what a password holds of '/', '?' and '#'.",
+            retryable=False,
+        ) from None
     except requests.RequestException as exc:
-        raise FetchError(f"{source.name} cannot be fetched: {exc}. Correct the address.", retryable=False) from exc
+        raise FetchError(
+            f"{source.name} cannot be fetched: {masked(str(exc))}. Correct the address.", retryable=False
+        ) from exc
 
 
-def _get(session: requests.Session, hop: Source, settings: Settings, headers: Mapping[str, str]) -> requests.Response:
+def _in_time(ask: Callable[[], requests.Response], seconds: float) -> requests.Response:
+    """Ask in a thread, which is left behind when that takes too long: a silence ends with any byte, a deadline does not.
+
+    :raises TransientError: it took more than so many seconds.
+    """
+    from concurrent.futures import Future, InvalidStateError, wait
+
+    answer: Future[requests.Response] = Future()
+
+    def work() -> None:
+        try:
+            response = ask()
+        except BaseException as exc:
+            with contextlib.suppress(InvalidStateError):
+                answer.set_exception(exc)
+            return
+        try:
+            answer.set_result(response)
+        except InvalidStateError:
+            response.close()
+
+    threading.Thread(target=work, name="pipcook-request", daemon=True).start()
+    try:
+        wait([answer], seconds)
+    finally:
+        late = answer.cancel()
+    if late:
+        raise TransientError(f"the headers of the server's answer did not end within {seconds:g} s")
+    return answer.result()
+
+
+def _get(hop: Source, settings: Settings, headers: Mapping[str, str]) -> requests.Response:
     import requests
 
     secret = authentication(hop, settings)
@@ -196,7 +241,7 @@ def _get(session: requests.Session, hop: Source, settings: Settings, headers: Ma
         return request
 
     try:
-        return session.get(
+        return requests.get(
             hop.url,
             # As a callable it keeps ~/.netrc out; without anything of our own that file is asked.
             auth=authenticate if secret else None,
@@ -209,9 +254,10 @@ def _get(session: requests.Session, hop: Source, settings: Settings, headers: Ma
         if isinstance(exc, requests.RequestException):
             raise
         # requests looks at a redirect's target even where it does not follow it.
+        # What was raised may quote that target's password.
         raise FetchError(
-            f"{hop.url} redirects to an address that cannot be read ({exc}). Use the final address.", retryable=False
-        ) from exc
+            f"{hop.url} redirects to an address that cannot be read. Use the final address.", retryable=False
+        ) from None
 
 
 def _cause(exc: BaseException) -> str:
@@ -219,7 +265,7 @@ def _cause(exc: BaseException) -> str:
     while isinstance(exc.__context__, (OSError, http.client.HTTPException)) or _is_urllib3(exc.__context__):
         assert exc.__context__ is not None
         exc = exc.__context__
-    return str(exc) or type(exc).__name__
+    return masked(str(exc)) or type(exc).__name__
 
 
 def _is_urllib3(exc: BaseException | None) -> bool:

@@ -12,7 +12,7 @@ import pytest
 from helpers import zipped
 from http_server import Server
 
-from pipcook_provider.errors import FetchError, FrameworkError, FrameworkNotFound, IntegrityError
+from pipcook_provider.errors import FetchError, FrameworkBuildError, FrameworkError, FrameworkNotFound, IntegrityError
 from pipcook_provider.frameworks import (
     Framework,
     FrameworkPin,
@@ -24,7 +24,7 @@ from pipcook_provider.frameworks import (
 from pipcook_provider.frameworks.housekeeping import list_frameworks, verify_frameworks
 from pipcook_provider.frameworks.pack import pack
 from pipcook_provider.frameworks.platform import Platform
-from pipcook_provider.settings import Settings
+from pipcook_provider.settings import Credential, Settings
 
 HERE = Platform.current()
 
@@ -192,7 +192,7 @@ def test_listed_versions(settings: Settings, tmp_path: Path, told: Told) -> None
     assert ensure_framework("toy@1", other).version == "1.10.0"
     assert ensure_framework("toy@1.2", other).version == "1.2.3"
     assert ensure_framework("toy", other).version == "2.0.0"
-    with pytest.raises(FrameworkNotFound, match=r"index\.json \(does not list it\)"):
+    with pytest.raises(FrameworkNotFound, match=r"index\.json \(lists only 1\.2\.3, 1\.10\.0, 2\.0\.0\)"):
         ensure_framework("toy@3", other)
     third = replace(other, home=tmp_path / "third")
     packed = next(mirror.rglob("*2.0.0*.zip"))
@@ -400,7 +400,7 @@ def ensure_in_processes(count: int, reference: str, home: Path) -> list[str]:
     """Ensure a framework in so many processes at once; return what each printed."""
     code = (
         "import sys; from pathlib import Path; from pipcook_provider.frameworks import ensure_framework; "
-        "from pipcook_provider.settings import Settings; "
+        "from pipcook_provider.settings import Credential, Settings; "
         "print(ensure_framework(sys.argv[1], Settings(home=Path(sys.argv[2]))).path)"
     )
     command = [sys.executable, "-c", code, reference, str(home)]
@@ -446,3 +446,122 @@ def test_javascript_mirror(monkeypatch: pytest.MonkeyPatch, server: Server, sett
     server.put(path, status=500)
     other = replace(with_recipe, home=tmp_path / "other")
     assert ensure_framework("toy@3.0.1", other).path.joinpath("node_modules/is-odd/package.json").is_file()
+
+
+@pytest.mark.parametrize("wanted", [{"Authorization": "Bearer sesame"}, {"X-Key": "sesame"}])
+def test_mirror_with_credentials(server: Server, mirrored: Settings, wanted: dict[str, str]) -> None:
+    """A name is asked of a mirror with what authenticates there, and nothing of that is kept or told."""
+    server.put(mirror_path("1.2.3"), zipped())
+    known = replace(mirrored, credentials=(Credential(f"{server.url}/m", wanted),))
+    framework = ensure_framework("toy@1.2.3", known)
+    [name] = wanted
+    assert {request.headers.get(name.lower()) for request in server.requests} == {wanted[name]}
+    kept = [path for path in mirrored.home.rglob("*") if path.is_file() and b"sesame" in path.read_bytes()]
+    assert not kept
+    assert "sesame" not in str(framework)
+
+
+def test_password_of_a_url_is_not_kept(server: Server, settings: Settings) -> None:
+    """User and password in a URL are used for asking, and stand in no name or record."""
+    server.put("/toy.zip", zipped())
+    framework = ensure_framework(f"http://anna:sesame@{server.address}/toy.zip", settings)
+    assert server.authorizations["/toy.zip"]
+    assert "sesame" not in str(framework)
+    everything = list(settings.home.rglob("*"))
+    assert not [
+        path for path in everything if "sesame" in path.name or (path.is_file() and b"sesame" in path.read_bytes())
+    ]
+
+
+def test_no_other_origin(server: Server, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Pipcook's mirror is asked for frameworks of JavaScript packages only, and where the allowed origins cover it."""
+    monkeypatch.setattr(sources, "JAVASCRIPT_MIRROR", f"{server.url}/m/")
+    with pytest.raises(FrameworkNotFound):
+        ensure_framework("toy@1.2.3", settings)
+    recipe = tmp_path / "recipes/toy"
+    recipe.mkdir(parents=True)
+    packages = [{"name": "no-such-package-of-nobody", "version": "{version}", "type": "js"}]
+    (recipe / "framework.json").write_text(json.dumps({"name": "toy", "packages": packages}))
+    closed = replace(settings, framework_recipes=(recipe.parent,), allowed_origins=("https://elsewhere.example/",))
+    with pytest.raises(FrameworkError):
+        ensure_framework("toy@1.2.3", closed)
+    assert not server.requests
+
+
+def test_next_mirror(server: Server, mirrored: Settings, tmp_path: Path, told: Told) -> None:
+    """A mirror with a badly packed zip, or one that is down, does not hide the next; its failure is told as a warning."""
+    server.put(mirror_path("1.2.3"), b"no zip")
+    (tmp_path / "mirror" / HERE.python).mkdir(parents=True)
+    (tmp_path / "mirror" / HERE.python / f"toy@1.2.3-{HERE.binaries}.zip").write_bytes(zipped())
+    down = "http://127.0.0.1:1/m"
+    both = replace(mirrored, framework_mirror=(down, *mirrored.framework_mirror, str(tmp_path / "mirror")))
+    assert ensure_framework("toy@1.2.3", both, report=told).version == "1.2.3"
+    assert [down in told.warnings[0], "whole zip archive" in told.warnings[1]] == [True, True]
+    assert server.hits[mirror_path("1.2.3")] == 1
+
+
+def test_missing_mirror_folder(settings: Settings, tmp_path: Path) -> None:
+    """A folder that is not mounted is no mirror without the framework: nothing else silently takes its place."""
+    recipes = (write_recipe(tmp_path / "recipes", "1.2.3", []),)
+    for address, hint in ((str(tmp_path / "none"), "Mount"), ("127.0.0.1:8080", "Did you mean http://127")):
+        with pytest.raises(FetchError, match=hint) as caught:
+            ensure_framework("toy@1.2.3", replace(settings, framework_mirror=(address,), framework_recipes=recipes))
+        assert "registries were not asked" in str(caught.value)
+
+
+def test_gpu_after_cpu(server: Server, mirrored: Settings) -> None:
+    """A plain framework that is cached does not stand for the GPU variant that a mirror has."""
+    server.put(mirror_path("1.2.3"), zipped())
+    server.put(mirror_path("1.2.3", "-gpu"), zipped(more=1))
+    plain, gpu = (ensure_framework("toy@1.2.3", mirrored, gpu=gpu) for gpu in (False, True))
+    assert (plain.variant, gpu.variant) == (None, "gpu")
+
+
+def test_exact_version_first(settings: Settings, tmp_path: Path) -> None:
+    """What a run began with stays, though a version that begins so is cached later."""
+    folder = write_recipe(tmp_path, "1.0", [])
+    with_recipes = replace(settings, framework_recipes=(folder,))
+    assert ensure_framework("toy", with_recipes).reference == "toy@1.0"
+    write_recipe(folder, "1.0.1", [])
+    assert ensure_framework("toy", with_recipes).version == "1.0.1"
+    assert ensure_framework("toy@1.0", with_recipes).version == "1.0"
+
+
+def test_cached_without_source(settings: Settings, tmp_path: Path, told: Told) -> None:
+    """A name alone that nobody can answer for any more is what is cached, with a warning."""
+    ensure_framework("toy", replace(settings, framework_recipes=(write_recipe(tmp_path, "1.0.0", []),)))
+    assert ensure_framework("toy", settings, report=told).version == "1.0.0"
+    assert any("is used instead" in warning for warning in told.warnings)
+
+
+def test_offline(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registry that could not be asked is not taken for one that has no such framework."""
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    recipes = (write_recipe(tmp_path / "recipes", "1.0.0", [{"name": "six", "version": "1.17.0"}]),)
+    with pytest.raises(FrameworkBuildError, match="index can be reached") as caught:
+        ensure_framework("toy", replace(settings, framework_recipes=recipes))
+    assert caught.value.retryable
+
+
+def test_repair_from_record(settings: Settings, tmp_path: Path) -> None:
+    """What was built is repaired from its record, though its recipe would give newer packages by now."""
+    folder = write_recipe(tmp_path / "recipes", "1.0.0", [{"name": "six", "version": "1.16.0"}])
+    with_recipe = replace(settings, framework_recipes=(folder,))
+    framework = ensure_framework("toy", with_recipe)
+    (folder / "toy@1.0.0/framework.json").write_text(
+        json.dumps({"name": "toy", "version": "1.0.0", "packages": [{"name": "six", "version": "1.17.0"}]})
+    )
+    (framework.path / "site-packages/six.py").unlink()
+    repaired = ensure_framework("toy@1.0.0", with_recipe, verify=True)
+    assert '__version__ = "1.16.0"' in (repaired.path / "site-packages/six.py").read_text()
+
+
+def test_other_platform_is_not_kept(server: Server, settings: Settings) -> None:
+    """A zip for another platform is not kept: when the server has the right one, that is taken."""
+    url = server.put("/toy.zip", zipped(platform="py27-amiga-m68k"))
+    with pytest.raises(FrameworkError, match="built for py27-amiga-m68k"):
+        ensure_framework(url, settings)
+    server.put("/toy.zip", zipped())
+    assert ensure_framework(url, settings).version == "1.2.3"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipcook_provider.spec.credentials import holds_credentials, masked
+from pipcook_provider.masking import holds_credentials, masked
 from pipcook_provider.spec.uri import absolute_origin, parse_query, resolve_script
 
 DIGEST = "sha256=" + "0a" * 32

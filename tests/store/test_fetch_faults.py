@@ -60,6 +60,38 @@ def test_dribble(server: Server, hasty: Settings, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_dripping_headers(server: Server, hasty: Settings, tmp_path: Path) -> None:
+    """A server whose headers never end, though it is never silent for long, is asked again, also behind a redirect."""
+    url = server.put("/a", status=302, headers={"Location": "/b"})
+    server.put("/b", drips=0.01)
+    server.then("/b", BODY)
+    assert download(url, tmp_path / "a", hasty) == DIGEST
+    with pytest.raises(FetchError, match=r"3 attempts.*headers of the server's answer did not end within 0\.4 s"):
+        read_text(server.put("/c", drips=0.01), replace(hasty, fetch_timeout=0.1))
+
+
+def test_left_behind(server: Server, tmp_path: Path) -> None:
+    """A request that was given up does not keep a process from ending."""
+    url = server.put("/a", drips=0.01)
+    command = [sys.executable, "-c", ABANDONED, url, str(tmp_path / "a")]
+    assert "did not end" in subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+ABANDONED = """
+import sys
+from pathlib import Path
+from pipcook_provider.errors import FetchError
+from pipcook_provider.settings import Settings
+from pipcook_provider.store import fetch
+
+fetch.PAUSES = ()
+try:
+    fetch.download(sys.argv[1], Path(sys.argv[2]), Settings(fetch_timeout=0.2))
+except FetchError as exc:
+    print(exc)
+"""
+
+
 def test_chunked(server: Server, settings: Settings, tmp_path: Path) -> None:
     """A body in chunks has no length beforehand, and an end that can be told from a break."""
     url = server.put("/a", BODY, chunked=True, ranges=True, headers=TAGGED, breaks_after=400_000)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import traceback
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,6 +75,53 @@ def test_credentials(server: Server, settings: Settings, tmp_path: Path) -> None
         assert server.authorizations == {"/a": expected, "/b": expected}
         assert other.authorizations == {"/c": None}
     assert "crt" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        *("http://user:pa/s3cret@host/x", "http://user:s3cret?@host/x", "http://user:s3cret#1@host/x"),
+        *("http://me@corp:pa/s3cret@host/x", "http://:s3cret/1@host/x", 'http://user:a "b/s3cret@host/x'),
+        *("http://user:s3cret\u2100@host/x", "http://user:[s3cret@host/x", "http://user:s3cret@host:port/x"),
+    ],
+)
+def test_slipped_password(settings: Settings, uri: str) -> None:
+    """A password with what should have been percent-encoded is in no message and no traceback."""
+    assert "s3cret" not in shown(uri)
+    with pytest.raises(FetchError) as caught:
+        read_text(uri, settings)
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        *("https://cdn.example/gh/owner/repo@2232184/x.js", "https://h:8080/a:b@1/x", "https://h/?to=a:b@c#x:y@1"),
+        *("https://[::1]:8/a@1", "file:///a:b@1", "folder/a@1.py", "/a:b@1"),
+    ],
+)
+def test_shown_whole(uri: str) -> None:
+    """An ``@`` behind the host stays, with and without a password before it."""
+    assert shown(uri) == uri
+    assert shown(uri.replace("https://", "https://me:s3cret@")) == uri
+
+
+def test_redirect_to_password(server: Server, settings: Settings) -> None:
+    """What a redirect's unreadable target holds is not shown."""
+    for location in ("http://user:pa/s3cret@host/", "http://user:s3cret\u2100@host/"):
+        url = server.put("/a", status=302, headers={"Location": location.encode().decode("latin-1")})
+        with pytest.raises(FetchError) as caught:
+            read_text(url, settings)
+        assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_password_of_proxy(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy's address that cannot be read is shown without its password."""
+    monkeypatch.setenv("http_proxy", "http://user:s3cret/1@proxy.example")
+    monkeypatch.delenv("no_proxy", raising=False)
+    with pytest.raises(FetchError, match="http_proxy") as caught:
+        read_text("http://host.example/a", settings)
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.parametrize("location", ["http://127.0.0.1:1/a", "file:///etc/hostname"])

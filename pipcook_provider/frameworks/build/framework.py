@@ -125,7 +125,7 @@ def build_from_recipe(resolution: Resolution, directory: Path, report: Report, *
     )
     recorded = recorded_digests(site_packages)
     digests = {f"site-packages/{path}": recorded[path] for path in recorded.keys() - set(unrecorded)}
-    return Built(f"recipe {recipe.directory.name}, packages from their registries", None, digests)
+    return Built(f"registry (recipe {recipe.directory.name})", None, digests)
 
 
 def _is_record(manifest: Manifest) -> bool:

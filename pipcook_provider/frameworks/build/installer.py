@@ -21,7 +21,10 @@ _TOLD = ("Resolved", "Prepared", "Installed", "Bytecode", "Collecting", "Downloa
 #: What installers say where a registry answered, and does not have what was asked for.
 _NOTHING_THERE = ("No solution found when resolving", "No matching distribution found", "code ETARGET", "code E404")
 #: pip and npm say the same where the registry did not answer; then they say this as well.
-_NO_ANSWER = ("Retrying (", "error sending request", "ECONNREFUSED", "ENOTFOUND", "ETIMEDOUT", "EAI_AGAIN")
+_NO_ANSWER = (
+    *("Retrying (", "error sending request", "network was disabled", "not found in the cache"),
+    *("ECONNREFUSED", "ENOTFOUND", "ENOTCACHED", "ETIMEDOUT", "EAI_AGAIN"),
+)
 
 Result = TypeVar("Result")
 
@@ -90,7 +93,7 @@ def first_of(attempts: Iterable[Callable[[], Result]], what: str, advice: str, r
     for attempt in attempts:
         if failures:
             tell = report.info if failures[-1].says_there_is_none else report.warning
-            tell(f"{failures[-1]}\nAnother installer is tried.")
+            tell(f"{str(failures[-1]).partition(':')[0]}; another installer is tried.")
         try:
             return attempt()
         except InstallerFailed as exc:

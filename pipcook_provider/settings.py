@@ -97,8 +97,8 @@ class Settings:
     :param workspace_root: folder under which each run gets its workspace.
     :param framework_mirror: base addresses (``http``, ``https``, ``file``) of framework mirrors, tried in order.
     :param framework_recipes: folders with recipes of one's own, searched before the shipped ones.
-    :param allowed_origins: prefixes of the URIs that scripts, frameworks and documents from the network may come from;
-        empty allows all.
+    :param allowed_origins: prefixes of the URIs, or folders, that scripts, frameworks and documents from the network may
+        come from; empty allows all.
     :param url_rewrites: pairs of a URI prefix and what stands in its place when something is fetched, the longest first.
     :param connections: ids of the Airflow connections that may authenticate downloads from their hosts.
     :param credentials: what those connections say; no option, the Airflow face fills it.
@@ -125,7 +125,7 @@ class Settings:
     allowed_origins: tuple[str, ...] = _option(
         "",
         _words,
-        "URI prefixes that scripts, frameworks and documents from the network may come from. Empty allows all.",
+        "URI prefixes, or folders, that scripts, frameworks and documents from the network may come from. Empty allows all.",
     )
     url_rewrites: tuple[tuple[str, str], ...] = _option(
         "",

@@ -51,8 +51,9 @@ def address_of(connection: Connection) -> str | None:
     try:
         parts = urlsplit(host.rstrip("/"))
         netloc = _netloc(parts, connection.port)
-    except ValueError as exc:
-        raise _unusable(connection, f"a host whose address can be read, found one that cannot: {exc}") from exc
+    except ValueError:
+        # What the parser says may hold a password.
+        raise _unusable(connection, "a host whose address can be read, found one that cannot") from None
     if parts.scheme not in {"http", "https", "file"}:
         raise _unusable(connection, f"http, https or file as its schema, found {parts.scheme!r}")
     return urlunsplit((parts.scheme, netloc, parts.path, "", ""))

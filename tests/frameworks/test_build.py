@@ -157,7 +157,7 @@ def test_build(tmp_path: Path, told: Told) -> None:
     [compiled] = directory.glob("site-packages/__pycache__/six.*.pyc")
     assert int.from_bytes(compiled.read_bytes()[4:8], "little") == 1, "unchecked-hash (PEP 552)"
     assert sorted(path.name for path in directory.iterdir()) == ["framework.json", "index.py", "site-packages"]
-    assert built.source == "recipe toy, packages from their registries"
+    assert built.source == "registry (recipe toy)"
     assert "site-packages/six.py" in built.digests
     assert built.digests.items() <= digests(directory).items() | {
         (name, value) for name, value in built.digests.items() if VOLATILE.search(name)

@@ -13,7 +13,8 @@ from pipcook_provider.errors import FrameworkError
 from pipcook_provider.frameworks.recipes import SHIPPED, find_recipe, known_names, names_with_package
 from pipcook_provider.frameworks.reference import NameReference
 
-SHIPPED_NAMES = ["pytorch", "scikit-learn", "tensorflow"]
+PYTHON_NAMES = ["pytorch", "scikit-learn", "tensorflow"]
+SHIPPED_NAMES = [*PYTHON_NAMES, "tfjs"]
 
 
 def write_recipe(folder: Path, directory: str, **manifest: object) -> None:
@@ -68,7 +69,7 @@ def test_names_with_package(package: str, names: list[str]) -> None:
 def test_variants() -> None:
     """Where a recipe does not tell CPU and GPU apart, there is no variant."""
     recipes = [find_recipe(NameReference(name, None), ()) for name in SHIPPED_NAMES]
-    assert [recipe and recipe.variant("gpu") for recipe in recipes] == [None, None, "gpu"]
+    assert [recipe and recipe.variant("gpu") for recipe in recipes] == [None, None, "gpu", None]
 
 
 def test_unusable(tmp_path: Path) -> None:
@@ -78,7 +79,7 @@ def test_unusable(tmp_path: Path) -> None:
         find("toy", tmp_path)
 
 
-@pytest.mark.parametrize("name", SHIPPED_NAMES)
+@pytest.mark.parametrize("name", PYTHON_NAMES)
 @pytest.mark.parametrize("gpu", [True, "true", False, None])
 def test_scripts(name: str, gpu: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """The shipped scripts hide the GPU where it is not asked for, and import nothing heavy."""
@@ -97,6 +98,6 @@ def test_scripts(name: str, gpu: object, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_scripts_stand_alone() -> None:
     """The shipped scripts run without anything of this package."""
-    for name in SHIPPED_NAMES:
+    for name in PYTHON_NAMES:
         code = "import runpy, sys; runpy.run_path(sys.argv[1])['initialize']({'train': None})"
         subprocess.run([sys.executable, "-I", "-S", "-c", code, str(SHIPPED / name / "index.py")], check=True)

@@ -31,6 +31,7 @@ def basic(pair: str) -> dict[str, str]:
         ({"host": "https://me:secret@h", "port": 2}, "https://h:2"),
         ({"host": "file:///mirror"}, "file:///mirror"),
         ({"host": "/mirror", "schema": "file"}, "file:///mirror"),
+        ({"host": "/mirror"}, "file:///mirror"),
         ({"host": "h", "login": "me", "password": "secret"}, "https://h"),
     ],
 )
@@ -39,7 +40,9 @@ def test_address(fields: dict[str, object], expected: str | None) -> None:
     assert address_of(connection(**fields)) == expected
 
 
-@pytest.mark.parametrize(("fields", "found"), [({"schema": "sales"}, "'sales'"), ({"host": "h:p"}, "Port")])
+@pytest.mark.parametrize(
+    ("fields", "found"), [({"schema": "sales"}, "'sales'"), ({"host": "h:p"}, "found one that cannot")]
+)
 def test_no_address(fields: dict[str, object], found: str) -> None:
     """What is no web address, such as a database's, is refused, and the connection named."""
     with pytest.raises(SettingsError, match=f"'c'.*{found}"):

@@ -20,7 +20,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ from pipcook_provider.frameworks import absolute_reference
 from pipcook_provider.frameworks.pin import FrameworkPin
 from pipcook_provider.runtime.processors import processor_files
 from pipcook_provider.spec import PipelineSpec, ScriptSpec
+from pipcook_provider.store.atomic import write_atomically
 from pipcook_provider.store.scripts import CollectedScript
 
 VERSION = 1
@@ -120,11 +120,7 @@ class Lock:
             "framework": framework,
         }
         try:
-            descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
-            Path(partial).chmod(0o644)
-            Path(partial).replace(path)
+            write_atomically(path, (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())
         except OSError as exc:
             raise LockError(f"the lock {path} cannot be written: {exc}. Make room there, or make it writable.") from exc
 

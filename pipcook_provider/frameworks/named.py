@@ -10,6 +10,7 @@ import difflib
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -36,10 +37,25 @@ def ensure_named(search: Search) -> Framework:
     :raises IntegrityError: it is not what the lock names.
     """
     sources = Sources(search)
-    known = _newest_cached(sources)
-    is_settled = known is not None and search.asked.version is not None and not search.refresh
-    found = known if known and is_settled else _from_sources(sources, known)
+    found = _settled(sources)
+    if found is None:
+        with _alone(search):
+            found = _settled(sources) or _from_sources(sources, _newest_cached(sources))
     return _verified(sources, found) if search.verify else found
+
+
+def _settled(sources: Sources) -> Framework | None:
+    """Return the cached framework that answers, where none of the sources is to be asked."""
+    search = sources.search
+    return None if search.asked.version is None or search.refresh else _newest_cached(sources)
+
+
+def _alone(search: Search) -> AbstractContextManager[None]:
+    """Let one process ask the sources for the same version; the others wait, and find it in the cache."""
+    if search.asked.version is None or search.refresh:
+        return nullcontext()
+    pin = search.pin.describe() if search.pin else ""
+    return search.cache.alone(f"search for {search.asked} {search.wanted} {pin}", lambda: _tell_waiting(search))
 
 
 def _from_sources(sources: Sources, known: Framework | None) -> Framework:

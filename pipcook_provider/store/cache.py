@@ -254,6 +254,22 @@ class Cache:
         except OSError as exc:
             raise _unusable(self._layout.link(name), exc) from exc
 
+    @contextlib.contextmanager
+    def alone(self, key: str, on_wait: Callable[[], None] = _silent) -> Iterator[None]:
+        """Let nobody else into this block for the same key meanwhile: whoever waits finds what was done here.
+
+        :param key: of what is done; no entry's.
+        :param on_wait: called once when somebody else is in it.
+        :raises CacheError: the cache cannot be written.
+        """
+        name = safe_name(key)
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(hold(self._layout.lock(name), on_wait))
+            except OSError as exc:
+                raise _unusable(self._layout.link(name), exc) from exc
+            yield
+
     def verify(self, entry: Entry, on_progress: OnProgress | None = None) -> list[Damage]:
         """Compare the files of an entry with their digests; files that came later are no damage.
 

@@ -399,9 +399,10 @@ def test_record(tmp_path: Path) -> None:
 def ensure_in_processes(count: int, reference: str, home: Path) -> list[str]:
     """Ensure a framework in so many processes at once; return what each printed."""
     code = (
-        "import sys; from pathlib import Path; from pipcook_provider.frameworks import ensure_framework; "
+        "import sys; from dataclasses import replace; from pathlib import Path; "
+        "from pipcook_provider.frameworks import ensure_framework; "
         "from pipcook_provider.settings import Credential, Settings; "
-        "print(ensure_framework(sys.argv[1], Settings(home=Path(sys.argv[2]))).path)"
+        "print(ensure_framework(sys.argv[1], replace(Settings.load(), home=Path(sys.argv[2]))).path)"
     )
     command = [sys.executable, "-c", code, reference, str(home)]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(count)]
@@ -415,6 +416,17 @@ def test_many_at_once(server: Server, tmp_path: Path) -> None:
     assert len(set(found)) == 1
     assert Path(found[0].strip()).is_dir()
     assert server.hits["/toy.zip"] == 1
+
+
+def test_many_at_once_by_name(
+    settings: Settings, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of eight processes that want the same version, one asks the mirror."""
+    server.put(mirror_path("1.2"), zipped(padding="x" * 5_000_000))
+    monkeypatch.setenv("PIPCOOK_FRAMEWORK_MIRROR", f"{server.url}/m/")
+    found = ensure_in_processes(8, "toy@1.2", settings.home)
+    assert len(set(found)) == 1
+    assert set(server.hits.values()) == {1}
 
 
 def test_download_goes_on(server: Server, settings: Settings) -> None:

@@ -38,7 +38,7 @@ format: $(made) ## rewrite the code in the project's style
 	@$(bin)/ruff format .
 
 .PHONY: bench
-bench: $(made) ## measure parsing, stages and datasets against their limits
+bench: $(made) ## measure parsing, stages, datasets and frameworks against their limits
 	@set -e; for script in bench/*.py; do echo "== $$script"; $(bin)/python "$$script" $(ARGS); done
 
 .PHONY: venv

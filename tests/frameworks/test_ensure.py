@@ -1,18 +1,28 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote, unquote
+from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 import pytest
 from helpers import zipped
 from http_server import Server
 
-from pipcook_provider.errors import FetchError, FrameworkBuildError, FrameworkError, FrameworkNotFound, IntegrityError
+from pipcook_provider.errors import (
+    CacheError,
+    FetchError,
+    FrameworkBuildError,
+    FrameworkError,
+    FrameworkNotFound,
+    IntegrityError,
+)
 from pipcook_provider.frameworks import (
     Framework,
     FrameworkPin,
@@ -577,3 +587,36 @@ def test_other_platform_is_not_kept(server: Server, settings: Settings) -> None:
         ensure_framework(url, settings)
     server.put("/toy.zip", zipped())
     assert ensure_framework(url, settings).version == "1.2.3"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 8 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("mounting a disk needs root")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.mark.parametrize("step", ["download", "unpacking"])
+def test_full_disk(server: Server, settings: Settings, small_disk: Path, step: str) -> None:
+    """A full disk is told as what it is and leaves nothing that counts; with more room the next call succeeds."""
+    buffer = io.BytesIO()
+    with ZipFile(buffer, "w", ZIP_STORED if step == "download" else ZIP_DEFLATED) as bundle:
+        bundle.writestr("framework.json", '{"name": "toy", "version": "1.2.3"}')
+        bundle.writestr("site-packages/large.py", "#" * 12_000_000)
+    url = server.put("/toy.zip", buffer.getvalue())
+    on_disk = replace(settings, home=small_disk)
+    with pytest.raises((FetchError, CacheError), match="Make room") as caught:
+        ensure_framework(url, on_disk)
+    assert not caught.value.retryable
+    assert not list_frameworks(on_disk)
+    subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
+    assert ensure_framework(url, on_disk).version == "1.2.3"

@@ -18,11 +18,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import socket
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -30,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from pipcook_provider.errors import WorkspaceError
+from pipcook_provider.store.atomic import write_atomically
 
 CONFIG_NAME = "pipeline-config.json"
 
@@ -250,9 +249,4 @@ def _empty(folder: Path) -> None:
 
 
 def _write_json(path: Path, document: Mapping[str, Any]) -> None:
-    descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(document, file, indent=2, ensure_ascii=False)
-        file.write("\n")
-    Path(partial).chmod(0o644)
-    Path(partial).replace(path)
+    write_atomically(path, (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())

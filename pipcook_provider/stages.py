@@ -108,12 +108,15 @@ class StageRunner:
             lock.check_scripts(spec, map(describe_script, scripts))
             lock.check_processors(spec)
             lock.check_environment(spec)
-        framework = self._first_framework(spec, lock, report)
-        if framework:
+        pin = lock.framework_pin(spec, platform_key(gpu=spec.gpu)) if lock else None
+        framework = None
+        if spec.framework:
+            reference = lock.framework_reference(spec) if lock else absolute_reference(spec.framework, spec.origin)
+            framework = self._first_framework(reference, pin, report, gpu=spec.gpu)
             document["options"]["framework"] = framework.reference
-            pin = lock.framework_pin(spec, platform_key(gpu=spec.gpu)) if lock else FrameworkPin.of_zip(framework)
-            if pin:
-                document[_PINNED] = pin.to_json()
+            pin = pin or FrameworkPin.of_zip(framework)
+        if pin:
+            document[_PINNED] = pin.to_json()
         if spec.artifacts:
             self._initialize_artifacts(spec, workspace)
         workspace.commit(document)
@@ -205,16 +208,12 @@ class StageRunner:
         )
         return StageResult(context.stage, time.monotonic() - started, value, recorder.metrics)
 
-    def _first_framework(self, spec: PipelineSpec, lock: Lock | None, report: Report) -> Framework | None:
+    def _first_framework(self, reference: str, pin: FrameworkPin | None, report: Report, *, gpu: bool) -> Framework:
         """Return the framework that a run begins with; a locked one after a look at each of its files."""
-        pin = lock.framework_pin(spec, platform_key(gpu=spec.gpu)) if lock else None
-        if spec.framework is None:
-            return None
-        reference = lock.framework_reference(spec) if lock else absolute_reference(spec.framework, spec.origin)
         framework = ensure_framework(
             reference,
             self.settings,
-            gpu=spec.gpu,
+            gpu=gpu,
             refresh=self.refresh,
             verify=pin is not None,
             pin=pin,

@@ -23,6 +23,9 @@ The tree, with what each one means::
         ├── StageCrashed        the child died: exit code or signal, last lines of stderr
         ├── StageKilled         the stage was stopped from outside
         ├── LaunchError         the child never came up
+        │   ├── EngineError     the Docker engine cannot be reached, or refused
+        │   ├── ImageError      the container image is not there, or is none that stages can run in
+        │   └── GpuError        a GPU is asked for, and the place has none to give
         └── ProtocolError       the child speaks another version of the message format, or none
 
 A message says what was expected, what was found, what that means, and what to do. ``retryable`` says whether
@@ -176,9 +179,33 @@ class StageKilled(StageError):  # noqa: N818
 
 
 class LaunchError(StageError):
-    """The child never came up."""
+    """The child never came up.
+
+    :param retryable: whether starting it again may help; by default what the class says.
+    """
 
     retryable = True
+
+    def __init__(self, message: str, *, retryable: bool | None = None) -> None:
+        super().__init__(message)
+        if retryable is not None:
+            self.retryable = retryable
+
+
+class EngineError(LaunchError):
+    """The Docker engine cannot be reached, or refused what was asked of it."""
+
+
+class ImageError(LaunchError):
+    """The container image is not there and cannot be pulled, or is none that stages can run in."""
+
+    retryable = False
+
+
+class GpuError(LaunchError):
+    """A GPU is asked for, and the place where the stage is to run has none to give."""
+
+    retryable = False
 
 
 class ProtocolError(StageError):

@@ -21,9 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from pipcook_provider.errors import SettingsError
+from pipcook_provider.units import read_size
 
 SECTION = "pipcook"
-RUNNERS = ("process",)
+RUNNERS = ("process", "docker")
+MOUNTS = ("auto", "bind", "volume")
 
 
 def _path(text: str) -> Path:
@@ -41,10 +43,38 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.replace("\n", ",").split(",") if part.strip())
 
 
-def _runner(text: str) -> str:
-    if text not in RUNNERS:
-        raise ValueError(f"expected one of {', '.join(RUNNERS)}")
-    return text
+def _one_of(*known: str) -> Callable[[str], str]:
+    def checked(text: str) -> str:
+        if text not in known:
+            raise ValueError(f"expected one of {', '.join(known)}")
+        return text
+
+    return checked
+
+
+def _images(text: str) -> Mapping[str, str]:
+    if not text:
+        return {}
+    table = json.loads(text)
+    if not isinstance(table, dict) or not all(isinstance(image, str) and image for image in table.values()):
+        raise ValueError('expected a JSON object of images, such as {"cpu": "pipcook-stage:1-cpu", "gpu": "..."}')
+    for key in table:
+        if key.rpartition("/")[2] not in ("cpu", "gpu"):
+            raise ValueError(
+                f'expected "cpu" or "gpu", or one of them after a framework, such as "tensorflow@2.21/gpu", found "{key}"'
+            )
+    return table
+
+
+def _memory(text: str) -> int | None:
+    return read_size(text) if text else None
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError("expected a number from 1 on")
+    return number
 
 
 def _rewrites(text: str) -> tuple[tuple[str, str], ...]:
@@ -103,7 +133,16 @@ class Settings:
     :param connections: ids of the Airflow connections that may authenticate downloads from their hosts.
     :param credentials: what those connections say; no option, the Airflow face fills it.
     :param child_environment: names of environment variables that stages may see beside the basic ones.
-    :param runner: where stages run: ``process``.
+    :param runner: where stages run when a document does not say: ``process`` or ``docker``.
+    :param images: container images by ``cpu`` and ``gpu``, or by these after a framework: ``tensorflow@2.21/gpu``.
+    :param docker_url: address of the Docker engine; empty for that of ``DOCKER_HOST``, or this machine's own.
+    :param docker_cert_path: folder with ``ca.pem``, ``cert.pem`` and ``key.pem``; empty for what ``DOCKER_TLS_VERIFY`` says.
+    :param docker_conn_id: Airflow connection to the registry that images are pulled from.
+    :param docker_mounts: how a container gets at the run's folder: ``bind``, ``volume`` or ``auto``.
+    :param docker_memory: bytes that a stage's container may use; None for 80 % of the engine's.
+    :param docker_pids: processes and threads that a stage's container may have.
+    :param docker_data: folders, beside a document's own, whose files it may name as data for a container to read.
+    :param gpu_pool: Airflow pool of the stages that train on a GPU.
     :param fetch_timeout: seconds without a byte after which a download is given up and tried again; the headers of an
         answer may take four times that.
     :param stop_timeout: seconds between SIGTERM and SIGKILL when a stage is stopped.
@@ -140,7 +179,34 @@ class Settings:
     child_environment: tuple[str, ...] = _option(
         "", _words, "Names of environment variables that stages may see, separated by commas."
     )
-    runner: str = _option("process", _runner, "Where stages run; this version knows only: process.")
+    runner: str = _option(
+        "process", _one_of(*RUNNERS), "Where stages run when a document does not say: process or docker."
+    )
+    images: Mapping[str, str] = _option(
+        "",
+        _images,
+        'JSON object of the images that stages run in: "cpu", "gpu", and the same of frameworks, "tensorflow@2.21/gpu".',
+    )
+    docker_url: str = _option(
+        "", str, "Address of the Docker engine. Empty: that of DOCKER_HOST, or this machine's own.", shown=False
+    )
+    docker_cert_path: str = _option(
+        "", str, "Folder with ca.pem, cert.pem and key.pem for an engine behind TLS. Empty: as DOCKER_TLS_VERIFY says."
+    )
+    docker_conn_id: str = _option("", str, "Id of the Airflow connection to the registry that images are pulled from.")
+    docker_mounts: str = _option(
+        "auto", _one_of(*MOUNTS), "How a container gets at the run's folder: bind, volume (a remote engine), or auto."
+    )
+    docker_memory: int | None = _option(
+        "", _memory, "Most memory that a stage's container may use, such as 8GB. Empty: 80 % of the engine's."
+    )
+    docker_pids: int = _option("4096", _count, "Most processes and threads that a stage's container may have.")
+    docker_data: tuple[Path, ...] = _option(
+        "", _paths, "Folders, beside a document's own, whose files it may name as data for a container to read."
+    )
+    gpu_pool: str = _option(
+        "pipcook_gpu", str, "Airflow pool of the stages that train on a GPU; made with one slot where there is none."
+    )
     fetch_timeout: float = _option("30", _seconds, "Seconds without a byte after which a download is tried again.")
     stop_timeout: float = _option("3", _seconds, "Seconds between SIGTERM and SIGKILL when a stage is stopped.")
 

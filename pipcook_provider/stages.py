@@ -21,7 +21,7 @@ from typing import Any
 from pipcook_provider.errors import LaunchError, LockError, ParameterError, ScriptError, StageError
 from pipcook_provider.frameworks import Framework, FrameworkPin, absolute_reference, ensure_framework, platform_key
 from pipcook_provider.frameworks.report import Report
-from pipcook_provider.launchers import Launch, Launcher, Listener
+from pipcook_provider.launchers import Launch, Launcher, Listener, Needs
 from pipcook_provider.lockfile import (
     Lock,
     LockedFramework,
@@ -36,7 +36,7 @@ from pipcook_provider.runtime.loading import ENTRY_POINTS
 from pipcook_provider.runtime.messages import Log, Message, Metric, Progress
 from pipcook_provider.runtime.processors import find_processor
 from pipcook_provider.settings import Settings
-from pipcook_provider.spec import ArtifactSpec, PipelineSpec, ScriptSpec, load_pipeline_spec, parse_pipeline
+from pipcook_provider.spec import ArtifactSpec, Gpu, PipelineSpec, ScriptSpec, load_pipeline_spec, parse_pipeline
 from pipcook_provider.store.scripts import CollectedScript, collect_script, offers, script_path
 from pipcook_provider.store.web import fetch_cached
 from pipcook_provider.store.workspace import Workspace
@@ -108,11 +108,11 @@ class StageRunner:
             lock.check_scripts(spec, map(describe_script, scripts))
             lock.check_processors(spec)
             lock.check_environment(spec)
-        pin = lock.framework_pin(spec, platform_key(gpu=spec.gpu)) if lock else None
+        pin = lock.framework_pin(spec, platform_key(gpu=spec.gpu is not Gpu.NO)) if lock else None
         framework = None
         if spec.framework:
             reference = lock.framework_reference(spec) if lock else absolute_reference(spec.framework, spec.origin)
-            framework = self._first_framework(reference, pin, report, gpu=spec.gpu)
+            framework = self._first_framework(reference, pin, report, gpu=spec.gpu is not Gpu.NO)
             document["options"]["framework"] = framework.reference
             pin = pin or FrameworkPin.of_zip(framework)
         if pin:
@@ -199,7 +199,8 @@ class StageRunner:
             Launch(
                 workspace=workspace.root,
                 context=context_file.relative_to(workspace.root),
-                isolated=context.framework is not None,
+                site=self.launcher.open(Needs(), self.listener),
+                framework=Path(context.framework) if context.framework else None,
                 environment=spec.airflow.env,
                 subject=subject,
                 script_uris=_script_uris(context),
@@ -227,7 +228,7 @@ class StageRunner:
         assert spec.framework is not None
         report = _ListenerReport(self.listener)
         pin = FrameworkPin.read(spec.document[_PINNED]) if _PINNED in spec.document else None
-        framework = ensure_framework(spec.framework, self.settings, gpu=spec.gpu, pin=pin, report=report)
+        framework = ensure_framework(spec.framework, self.settings, gpu=spec.gpu is not Gpu.NO, pin=pin, report=report)
         report.info(f"framework {framework.reference} at {framework.path}")
         return framework
 
@@ -264,7 +265,11 @@ def lock_pipeline(spec: PipelineSpec, settings: Settings, report: Report) -> Pat
 def _lock_framework(spec: PipelineSpec, former: Lock | None, settings: Settings, report: Report) -> LockedFramework:
     assert spec.framework is not None
     framework = ensure_framework(
-        absolute_reference(spec.framework, spec.origin), settings, gpu=spec.gpu, verify=True, report=report
+        absolute_reference(spec.framework, spec.origin),
+        settings,
+        gpu=spec.gpu is not Gpu.NO,
+        verify=True,
+        report=report,
     )
     # A path is said as the document says it: the lock moves with the document.
     is_named = framework.reference == f"{framework.name}@{framework.version}"
@@ -273,7 +278,7 @@ def _lock_framework(spec: PipelineSpec, former: Lock | None, settings: Settings,
     same = known is not None and (known.asked, known.reference) == (spec.framework, reference)
     others = known.platforms if known is not None and same else {}
     pin = FrameworkPin.of(framework)
-    return LockedFramework(spec.framework, reference, {**others, platform_key(gpu=spec.gpu): pin})
+    return LockedFramework(spec.framework, reference, {**others, platform_key(gpu=spec.gpu is not Gpu.NO): pin})
 
 
 def _collect_scripts(spec: PipelineSpec, folder: Path, settings: Settings, report: Report) -> list[CollectedScript]:

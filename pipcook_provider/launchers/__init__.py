@@ -1,5 +1,5 @@
 """Where stages run."""
 
-from pipcook_provider.launchers.base import Launch, Launcher, Listener
+from pipcook_provider.launchers.base import Launch, Launcher, Listener, Needs, Site
 
-__all__ = ["Launch", "Launcher", "Listener"]
+__all__ = ["Launch", "Launcher", "Listener", "Needs", "Site"]

@@ -9,29 +9,82 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
 
-from pipcook_provider.errors import LaunchError, ScriptError, StageCrashed, StageError, StageKilled
-from pipcook_provider.runtime.messages import Closed, Failure, Message, Opened, Result
+from pipcook_provider.errors import LaunchError, ProtocolError, ScriptError, StageCrashed, StageError, StageKilled
+from pipcook_provider.runtime.messages import PROTOCOL, Closed, Failure, Message, Opened, Result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """What a stage needs of the place where it runs.
+
+    :param gpus: how many GPUs it wants; 0 for none.
+    :param gpu_required: whether it must not run without them; otherwise the CPU will do.
+    :param network: whether it may reach the network, or the name of a container network; a process always may.
+    :param memory: bytes that it may use, where the place can limit them; None for the place's own limit.
+    :param image: the container image that the document states for it; None for the launcher's choice.
+    :param framework: the document's framework (``tensorflow@2.21``), by which the launcher may choose an image.
+    """
+
+    gpus: int = 0
+    gpu_required: bool = False
+    network: bool | str = False
+    memory: int | None = None
+    image: str | None = None
+    framework: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """A place that was looked at, and that has what a stage needs.
+
+    :param needs: what was asked for.
+    :param gpus: how many GPUs the stage gets.
+    :param platform: what a framework must have been built for: operating system, architecture and Python, as
+        ``("linux", "x64", "py311")``; None for what this process runs on.
+    :param image: the container image, by its digest; None where there is none.
+    :param baked: frameworks that the image brings along: their folders in it by their exact references.
+    :param shares_files: whether the stage sees this machine's files, wherever they are.
+    """
+
+    needs: Needs
+    gpus: int = 0
+    platform: tuple[str, str, str] | None = None
+    image: str | None = None
+    baked: Mapping[str, str] = field(default_factory=dict)
+    shares_files: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
     """One start of a child.
 
+    :param site: where it is to run.
     :param workspace: the run's folder; the child's working directory.
     :param context: the context document, relative to ``workspace``.
-    :param isolated: whether the child runs beside a framework and must not see the worker's packages.
-    :param environment: variables that the document declares, beside the allow-listed ones.
     :param subject: what runs, as errors name it: ``model script https://.../model.py``.
+    :param framework: directory of the framework that the child runs beside, as the child sees it; with one it must not
+        see the worker's packages.
+    :param environment: variables that the document declares, beside the allow-listed ones.
     :param script_uris: where the workspace's scripts came from, by their path in the workspace; what lies in a folder
         that is named here came from below its URI. Neither ends in a slash.
+    :param reads: what of the workspace the stage reads, beside its context: paths relative to ``workspace``, which need
+        not exist. A place that cannot see the workspace is sent these.
+    :param writes: what of the workspace the stage may write: paths relative to ``workspace``. A place that cannot see
+        the workspace sends these back when the stage ended well.
+    :param files: files and folders beside the workspace that the stage reads: where the child looks for them, and where
+        they lie on this machine.
     """
 
+    site: Site
     workspace: Path
     context: Path
-    isolated: bool
     subject: str
+    framework: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     script_uris: Mapping[str, str] = field(default_factory=dict)
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    files: Mapping[Path, Path] = field(default_factory=dict)
 
 
 class Listener(Protocol):
@@ -46,6 +99,15 @@ class Listener(Protocol):
 
 class Launcher(Protocol):
     """A place where stages run."""
+
+    def has_gpu(self) -> bool:
+        """Tell whether stages could use a GPU here."""
+
+    def open(self, needs: Needs, listener: Listener) -> Site:
+        """Look whether a stage can run here, and get what that takes, before anything is prepared for it.
+
+        :raises LaunchError: it cannot: what is missing, and how to get it.
+        """
 
     def run(self, launch: Launch, listener: Listener) -> Mapping[str, Any]:
         """Run a stage to its end and return its result.
@@ -73,7 +135,9 @@ class Outcome:
     def take(self, message: Message, listener: Listener) -> None:
         """Note a message that decides the outcome, pass on all others."""
         match message:
-            case Opened():
+            case Opened(protocol=protocol):
+                if protocol != PROTOCOL:
+                    raise ProtocolError(self._protocols_differ(protocol))
                 self.opened = True
             case Result(value=value):
                 self.result = value
@@ -96,6 +160,16 @@ class Outcome:
         if self.result is not None and self.closed:
             return self.result
         raise self._broken_off(exit_code, last_output, stopped)
+
+    def _protocols_differ(self, found: int) -> str:
+        image = self.launch.site.image
+        where = f"the image {self.launch.site.needs.image or image}" if image else "the child's Python"
+        age = "an older" if found < PROTOCOL else "a newer"
+        return (
+            f"{self.launch.subject} was expected to speak protocol {PROTOCOL}, as this worker's pipcook-provider does, but "
+            f"{where} holds {age} pipcook-provider, which speaks protocol {found}. Nothing was run. Install the same "
+            "version in both; `make images` builds images of this one."
+        )
 
     def _broken_off(self, exit_code: int, last_output: str, stopped: bool) -> StageError:
         told = f"\nLast lines of its output:\n{last_output}" if last_output else " It wrote nothing to its output."

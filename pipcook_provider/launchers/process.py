@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from pipcook_provider.errors import LaunchError
-from pipcook_provider.launchers.base import Launch, Listener, Outcome
+from pipcook_provider.launchers.base import Launch, Listener, Needs, Outcome, Site
 from pipcook_provider.runtime.child import WORKER_PACKAGES_VARIABLE
-from pipcook_provider.runtime.messages import TOKEN_VARIABLE, MessageReader
+from pipcook_provider.runtime.messages import TOKEN_VARIABLE, Log, MessageReader
 from pipcook_provider.settings import Settings
 
 _CHILD = Path(__file__).resolve().parents[1] / "runtime" / "child.py"
@@ -34,6 +34,9 @@ _ALLOWED_NAMES = frozenset(
     | {name for proxy in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY") for name in (proxy, proxy.lower())}
 )
 _ALLOWED_PREFIXES = ("LC_", "NVIDIA_", "OMP_", "OPENBLAS_", "MKL_")
+
+#: What the drivers of NVIDIA make, on Linux and on its subsystem in Windows.
+_GPU_DEVICES = ("/dev/nvidia0", "/dev/dxg", "/proc/driver/nvidia/gpus")
 
 _GRANDCHILDREN_GRACE = 0.5
 _LONGEST_LINE = 64 * 1024
@@ -53,6 +56,22 @@ class ProcessLauncher:
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
         self._stopped = False
+
+    def has_gpu(self) -> bool:
+        """Tell whether this machine has a GPU that CUDA can use."""
+        return any(Path(device).exists() for device in _GPU_DEVICES)
+
+    def open(self, needs: Needs, listener: Listener) -> Site:
+        """Warn where a GPU is asked for and there is none; a process has all the rest."""
+        gpus = needs.gpus if needs.gpus and self.has_gpu() else 0
+        if needs.gpus and needs.gpu_required and not gpus and sys.platform != "darwin":
+            listener.message(
+                Log(
+                    "warning",
+                    "options.train.gpu asks for a GPU, but this machine has none that can be used: the CPU is.",
+                )
+            )
+        return Site(needs=needs, gpus=gpus)
 
     def run(self, launch: Launch, listener: Listener) -> Mapping[str, Any]:
         """Run a stage to its end and return its result; see :class:`~pipcook_provider.launchers.base.Launcher`."""
@@ -97,10 +116,10 @@ class ProcessLauncher:
         self._stopped = False
         # -S and -I: beside a framework nothing of the worker is importable but what the context names. -P: without
         # one the worker's own packages are, though not what happens to lie in the working directory.
-        isolation = ["-I", "-S"] if launch.isolated else ["-P"]
+        isolation = ["-I", "-S"] if launch.framework else ["-P"]
         command = [sys.executable, *isolation, "-B", "-u", "-X", "utf8", str(_CHILD)]
         channel = {TOKEN_VARIABLE: token}
-        if launch.isolated:
+        if launch.framework:
             channel[WORKER_PACKAGES_VARIABLE] = json.dumps(_worker_packages("numpy", "pyarrow"))
         try:
             self._process = subprocess.Popen(

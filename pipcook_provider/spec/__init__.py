@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pipcook_provider.spec.model import AirflowOptions, ArtifactSpec, Parameter, PipelineSpec, ScriptSpec
+from pipcook_provider.spec.model import AirflowOptions, ArtifactSpec, Gpu, Parameter, PipelineSpec, ScriptSpec
 from pipcook_provider.spec.parse import is_pipeline_document, load_pipeline_spec, parse_pipeline
 from pipcook_provider.spec.schema import SCHEMA_PATH
 
@@ -18,6 +18,7 @@ __all__ = [
     "SCHEMA_PATH",
     "AirflowOptions",
     "ArtifactSpec",
+    "Gpu",
     "Parameter",
     "PipelineSpec",
     "ScriptSpec",

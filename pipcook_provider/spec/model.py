@@ -5,12 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 Parameter = str | None | list[str | None]
 """Value of a query parameter: text, ``None`` for a key without ``=``, a list for a repeated key."""
+
+
+class Gpu(StrEnum):
+    """``options.train.gpu``: ``YES`` is true or "true", ``AUTO`` is "auto", ``NO`` all else."""
+
+    NO = "no"
+    AUTO = "auto"
+    YES = "yes"
+
+
+_GPU = {True: Gpu.YES, "true": Gpu.YES, "auto": Gpu.AUTO}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +142,6 @@ class PipelineSpec:
         return (self.datasource, *self.dataflow, self.model)
 
     @property
-    def gpu(self) -> bool:
+    def gpu(self) -> Gpu:
         """Whether the document asks to train on a GPU."""
-        return self.train.get("gpu") in (True, "true")
+        return _GPU.get(self.train.get("gpu"), Gpu.NO)

@@ -9,7 +9,7 @@ import pytest
 from helpers import prepared
 
 from pipcook_provider.errors import ScriptError, StageCrashed
-from pipcook_provider.launchers import Launch
+from pipcook_provider.launchers import Launch, Needs, Site
 from pipcook_provider.launchers.base import Outcome
 from pipcook_provider.runtime.messages import Failure, Metric
 from pipcook_provider.stages import StageResult, StageRunner
@@ -273,7 +273,7 @@ def test_failure_in_a_folder_names_the_files_origin() -> None:
     launch = Launch(
         workspace=Path("/run"),
         context=Path("c.json"),
-        isolated=False,
+        site=Site(needs=Needs()),
         subject="model script",
         script_uris={"scripts/2-m.py": "file:///here/m.py", "scripts/2-modules": "file:///here"},
     )

@@ -19,6 +19,7 @@ from pipcook_provider.frameworks.reference import parse_reference
 from pipcook_provider.spec import (
     AirflowOptions,
     ArtifactSpec,
+    Gpu,
     PipelineSpec,
     is_pipeline_document,
     load_pipeline_spec,
@@ -109,7 +110,7 @@ def test_full_document() -> None:
     )
     assert isinstance(spec.airflow.retries, int)
     assert spec.document == FULL
-    assert spec.gpu
+    assert spec.gpu is Gpu.YES
 
 
 @pytest.mark.parametrize(
@@ -127,7 +128,7 @@ def test_what_is_absent_is_empty(extra: dict[str, Any]) -> None:
     spec = parse({**SMALL, **extra})
     assert (spec.type, spec.dataflow, spec.artifacts, spec.framework, spec.train) == (None, (), (), None, {})
     assert spec.airflow == AirflowOptions()
-    assert not spec.gpu
+    assert spec.gpu is Gpu.NO
 
 
 def test_other_spellings() -> None:
@@ -473,7 +474,7 @@ def test_document_of_the_existing_implementation() -> None:
     spec = parse(document)
     assert [script.basename for script in spec.scripts] == ["datasource.js", "dataflow.js", "model.js"]
     assert spec.dataflow[0].uri == f"{scripts}/dataflow.js"
-    assert spec.gpu
+    assert spec.gpu is Gpu.YES
 
 
 def test_deep_nesting_is_shown_shortened() -> None:

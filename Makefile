@@ -6,6 +6,11 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?=
 # ONCE=1: `make demo` stops Airflow when the run is over.
 ONCE ?=
+# The image that `make images` builds on: one with Python; python:3.11-slim-bookworm when it is not given.
+BASE_IMAGE ?=
+# A framework for `make images` to bake in, and the variants to build: FRAMEWORK=tensorflow@2.21.0 VARIANTS=cpu
+FRAMEWORK ?=
+VARIANTS ?=
 # More arguments for the command behind a target: make test ARGS="-k spec -x"
 ARGS ?=
 
@@ -15,7 +20,7 @@ made := .venv/.made
 .PHONY: help
 help: ## list the commands
 	@echo "usage: make COMMAND [PYTHON=python3.11] [ONCE=1] [ARGS=...]"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: demo
 demo: $(made) ## start Airflow, train the digits model in it, keep the web UI up until Ctrl-C (ONCE=1: stop at the end)
@@ -24,6 +29,15 @@ demo: $(made) ## start Airflow, train the digits model in it, keep the web UI up
 .PHONY: test
 test: $(made) ## run the tests
 	@$(bin)/python -m pytest $(ARGS)
+
+.PHONY: images
+images: $(made) ## build the images that stages run in (BASE_IMAGE=..., FRAMEWORK=name@version, VARIANTS="cpu cuda")
+	@$(bin)/python -m tools.engine images --base-image "$(BASE_IMAGE)" --framework "$(FRAMEWORK)" $(VARIANTS)
+
+.PHONY: test-docker
+test-docker: $(made) ## build the images, then run the tests that need a Docker engine
+	@$(bin)/python -m tools.engine images --base-image "$(BASE_IMAGE)"
+	@PIPCOOK_TEST_DOCKER=1 $(bin)/python -m pytest tests/docker $(ARGS)
 
 .PHONY: lint
 lint: $(made) ## check style, types and the layers' contracts

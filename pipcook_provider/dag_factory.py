@@ -9,18 +9,27 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
 
-from airflow.sdk import DAG, Param, get_parsing_context
+from airflow.sdk import DAG, BaseOperator, Param, get_parsing_context
 
 from pipcook_provider.errors import PipcookError
 from pipcook_provider.operators.artifact import PipcookArtifactOperator
 from pipcook_provider.operators.prepare import PipcookPrepareOperator
 from pipcook_provider.operators.stage import PipcookStageOperator
-from pipcook_provider.plan import PREPARE, Stage, TrainingParameter, plan, training_parameters
-from pipcook_provider.spec import ArtifactSpec, PipelineSpec, load_pipeline_spec
+from pipcook_provider.plan import (
+    PREPARE,
+    Stage,
+    TrainingParameter,
+    gpus_of,
+    plan,
+    stage_options,
+    training_parameters,
+)
+from pipcook_provider.settings import Settings
+from pipcook_provider.spec import ArtifactSpec, Gpu, PipelineSpec, load_pipeline_spec
 from pipcook_provider.spec.folder import find_json_files, is_pipeline_file
 from pipcook_provider.spec.schema import at
 
@@ -127,9 +136,12 @@ def _build(spec: PipelineSpec, path: Path, dag_id: str) -> DAG:
         doc_md=_documentation(spec),
         **_given(optional),
     )
-    previous: Any = PipcookPrepareOperator(task_id=PREPARE, document=path, dag=dag)
+    settings = _settings()
+    runner = airflow.runner or settings.runner
+    make_task = _docker_task if runner == "docker" else _process_task
+    previous: Any = PipcookPrepareOperator(task_id=PREPARE, document=path, runner=runner, dag=dag)
     for stage in plan(spec):
-        task = _task(stage, dag)
+        task = make_task(stage, dag, _scheduling(spec, stage))
         previous.set_downstream(task)
         previous = task
     # Now, not before: every task would deep-copy them, twice, which costs more than all else here.
@@ -137,12 +149,32 @@ def _build(spec: PipelineSpec, path: Path, dag_id: str) -> DAG:
     return dag
 
 
-def _task(stage: Stage, dag: DAG) -> PipcookStageOperator | PipcookArtifactOperator:
+def _process_task(stage: Stage, dag: DAG, scheduling: Mapping[str, Any]) -> BaseOperator:
+    common = {"task_id": stage.task_id, "task_display_name": stage.title, "dag": dag, **scheduling}
     if isinstance(stage.subject, ArtifactSpec):
-        return PipcookArtifactOperator(
-            task_id=stage.task_id, task_display_name=stage.title, artifact=stage.order + 1, dag=dag
-        )
-    return PipcookStageOperator(task_id=stage.task_id, task_display_name=stage.title, dag=dag)
+        return PipcookArtifactOperator(artifact=stage.order + 1, **common)
+    return PipcookStageOperator(**common)
+
+
+def _docker_task(stage: Stage, dag: DAG, scheduling: Mapping[str, Any]) -> BaseOperator:
+    from pipcook_provider.operators.docker import PipcookDockerOperator
+
+    return PipcookDockerOperator(task_id=stage.task_id, task_display_name=stage.title, dag=dag, **scheduling)
+
+
+def _scheduling(spec: PipelineSpec, stage: Stage) -> dict[str, Any]:
+    """Return how a task is scheduled otherwise than the others of its DAG."""
+    if not spec.airflow.stages and spec.gpu is Gpu.NO:
+        return {}
+    options = stage_options(spec, stage)
+    shared = gpus_of(spec, stage) and not options.pool
+    return _given({"pool": _settings().gpu_pool if shared else options.pool, "queue": options.queue})
+
+
+@cache
+def _settings() -> Settings:
+    """Return this machine's settings; read once per process, since every document asks for them."""
+    return Settings.load()
 
 
 def _default_args(spec: PipelineSpec) -> dict[str, Any]:

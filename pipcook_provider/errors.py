@@ -169,9 +169,16 @@ class ScriptError(StageError):
 
 
 class StageCrashed(StageError):  # noqa: N818
-    """The child died without a result: exit code or signal, and the last lines it wrote to stderr."""
+    """The child died without a result: exit code or signal, and the last lines it wrote to stderr.
+
+    :param exit_code: as :attr:`subprocess.Popen.returncode` has it; None where it is not known.
+    """
 
     retryable = True
+
+    def __init__(self, message: str, *, exit_code: int | None = None) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 class StageKilled(StageError):  # noqa: N818

@@ -171,23 +171,28 @@ class Lock:
         assert self.framework is not None
         return absolute_reference(self.framework.reference, spec.origin)
 
-    def framework_pin(self, spec: PipelineSpec, platform: str) -> FrameworkPin | None:
-        """Return what the framework of a document must be on a platform; None where neither has one.
+    def check_framework(self, spec: PipelineSpec) -> None:
+        """Compare the framework that a document asks for with the one that was locked.
 
-        :raises LockError: the lock names another framework, or none for this platform.
+        :raises LockError: it is another one, or one of them is none.
         """
         named = self.framework.asked if self.framework else None
         if named != spec.framework:
             subject = f"the framework {spec.framework or named}"
             why = f"it names {named or 'none'}" if spec.framework else "the document names none"
             raise _refused(subject, why, spec.origin)
-        if self.framework is None:
-            return None
+
+    def framework_pin(self, spec: PipelineSpec, platform: str) -> FrameworkPin:
+        """Return what the framework of a document must be on a platform.
+
+        :raises LockError: the lock names none for this platform.
+        """
+        assert self.framework is not None
         pin = self.framework.platforms.get(platform)
         if pin is None:
             known = ", ".join(sorted(self.framework.platforms))
             why = f"it names it for {known} only, and this is {platform}"
-            raise _refused(f"the framework {named}", why, spec.origin)
+            raise _refused(f"the framework {self.framework.asked}", why, spec.origin)
         return pin
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from pipcook_provider.spec import ArtifactSpec, PipelineSpec, ScriptSpec
+from pipcook_provider.spec import ArtifactSpec, Gpu, PipelineSpec, ScriptSpec, StageOptions
 
 #: Task id of what goes before the stages.
 PREPARE = "prepare"
@@ -45,6 +45,36 @@ def plan(spec: PipelineSpec) -> tuple[Stage, ...]:
     for number, artifact in enumerate(spec.artifacts, start=1):
         stages.append(Stage(f"artifact_{number}", "artifact", artifact, number - 1))
     return tuple(stages)
+
+
+def stage_options(spec: PipelineSpec, stage: Stage) -> StageOptions:
+    """Return how a stage is run: what the document says of its task id, else of its role, else of the whole pipeline."""
+    airflow = spec.airflow
+    options = StageOptions(
+        image=airflow.image,
+        network=airflow.network,
+        memory=airflow.memory,
+        pool=airflow.pool,
+        queue=airflow.queue,
+    )
+    for name in (stage.role, stage.task_id):
+        if name in airflow.stages:
+            options = _overlaid(options, airflow.stages[name])
+    return options
+
+
+def gpus_of(spec: PipelineSpec, stage: Stage) -> int:
+    """Return how many GPUs a stage asks for: that of the model, unless the document says otherwise."""
+    asks = stage_options(spec, stage).gpu
+    if asks is None:
+        asks = stage.role == "model" and spec.gpu is not Gpu.NO
+    return spec.airflow.gpus if asks else 0
+
+
+def _overlaid(below: StageOptions, above: StageOptions) -> StageOptions:
+    given = {option.name: getattr(above, option.name) for option in fields(above)}
+    stated = {name: value for name, value in given.items() if value is not None}
+    return replace(below, **{**stated, "image": {**below.image, **above.image}})
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,17 +15,21 @@ from __future__ import annotations
 import configparser
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from pipcook_provider.errors import SettingsError
-from pipcook_provider.units import read_size
+from pipcook_provider.units import read_memory
 
 SECTION = "pipcook"
 RUNNERS = ("process", "docker")
 MOUNTS = ("auto", "bind", "volume")
+
+_IMAGE_KEY = re.compile(r"([a-z0-9][a-z0-9._-]*(@[0-9][0-9a-z.+-]*)?/)?(cpu|gpu)")
+_ENGINE = re.compile(r"(unix|http\+unix|tcp|https?|ssh)://.*[^/]", re.IGNORECASE)
 
 
 def _path(text: str) -> Path:
@@ -52,39 +56,48 @@ def _one_of(*known: str) -> Callable[[str], str]:
     return checked
 
 
-def _images(text: str) -> Mapping[str, str]:
-    if not text:
-        return {}
-    table = json.loads(text)
-    if not isinstance(table, dict) or not all(isinstance(image, str) and image for image in table.values()):
-        raise ValueError('expected a JSON object of images, such as {"cpu": "pipcook-stage:1-cpu", "gpu": "..."}')
-    for key in table:
-        if key.rpartition("/")[2] not in ("cpu", "gpu"):
-            raise ValueError(
-                f'expected "cpu" or "gpu", or one of them after a framework, such as "tensorflow@2.21/gpu", found "{key}"'
-            )
+def _table(text: str, what: str) -> Mapping[str, str]:
+    """Read a JSON object of texts.
+
+    :param what: what it holds and an example, for errors.
+    """
+    table = json.loads(text) if text else {}
+    if not isinstance(table, dict) or not all(isinstance(value, str) and key and value for key, value in table.items()):
+        raise ValueError(f"expected a JSON object of {what}")
     return table
 
 
+def _images(text: str) -> Mapping[str, str]:
+    images = _table(text, 'images, such as {"cpu": "registry.example.com/stage:1-cpu", "gpu": "..."}')
+    for key in images:
+        if _IMAGE_KEY.fullmatch(key) is None:
+            raise ValueError(
+                f'expected "cpu" or "gpu", or one of them after a framework, such as "tensorflow@2.21/gpu", found "{key}"'
+            )
+    return images
+
+
+def _engine(text: str) -> str:
+    if text and _ENGINE.match(text) is None:
+        raise ValueError(
+            "expected the address of an engine, such as unix:///var/run/docker.sock, tcp://host:2376, https://host:2376 "
+            "or ssh://user@host"
+        )
+    return text
+
+
 def _memory(text: str) -> int | None:
-    return read_size(text) if text else None
+    return read_memory(text) if text else None
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError("expected a number from 1 on")
-    return number
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or int(text) < 1:
+        raise ValueError("expected a whole number from 1 on")
+    return int(text)
 
 
 def _rewrites(text: str) -> tuple[tuple[str, str], ...]:
-    if not text:
-        return ()
-    pairs = json.loads(text)
-    if not isinstance(pairs, dict) or not all(isinstance(value, str) and key and value for key, value in pairs.items()):
-        raise ValueError(
-            'expected a JSON object of URI prefixes, such as {"https://a.example/": "https://b.example/a/"}'
-        )
+    pairs = _table(text, 'URI prefixes, such as {"https://a.example/": "https://b.example/a/"}')
     return tuple(sorted(pairs.items(), key=lambda pair: -len(pair[0])))
 
 
@@ -188,7 +201,10 @@ class Settings:
         'JSON object of the images that stages run in: "cpu", "gpu", and the same of frameworks, "tensorflow@2.21/gpu".',
     )
     docker_url: str = _option(
-        "", str, "Address of the Docker engine. Empty: that of DOCKER_HOST, or this machine's own.", shown=False
+        "",
+        _engine,
+        "Address of the Docker engine. Empty: that of DOCKER_HOST, or this machine's own.",
+        shown=False,  # an address may hold a password
     )
     docker_cert_path: str = _option(
         "", str, "Folder with ca.pem, cert.pem and key.pem for an engine behind TLS. Empty: as DOCKER_TLS_VERIFY says."

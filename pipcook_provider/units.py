@@ -8,7 +8,9 @@ from datetime import timedelta
 _SIZES = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _SIZES |= {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 _DURATIONS = {"s": 1, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
+_AMOUNT = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)\s*([a-z]*)")
+_LEAST_MEMORY = 6 * 2**20  # Docker refuses less
+_MOST_MEMORY = 2**63 - 1
 
 
 def show_size(size: float) -> str:
@@ -26,6 +28,17 @@ def read_size(text: str) -> int:
     :raises ValueError: it means none.
     """
     return int(_read(text, _SIZES, "a size such as 500MB or 20GB"))
+
+
+def read_memory(text: str) -> int:
+    """Return the bytes that a text such as ``4GB`` lets a container use.
+
+    :raises ValueError: it means no size, or one that container engines do not take.
+    """
+    size = read_size(text)
+    if not _LEAST_MEMORY <= size <= _MOST_MEMORY:
+        raise ValueError(f"expected a size from 6MiB on that 64 bits can hold, such as 4GB, found {text!r}")
+    return size
 
 
 def read_duration(text: str) -> timedelta:

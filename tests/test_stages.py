@@ -12,7 +12,6 @@ from helpers import prepared
 from pipcook_provider.errors import (
     ArtifactError,
     FetchError,
-    LaunchError,
     ParameterError,
     ScriptError,
     StageError,
@@ -216,7 +215,6 @@ def test_workspace_config_runs_again(runner, write_pipeline, tmp_path) -> None:
             ScriptError,
             "broken.py is not valid Python",
         ),
-        ({"options": {"airflow": {"runner": "docker"}}}, LaunchError, "docker"),
     ],
 )
 def test_prepare_fails_before_anything_is_trained(runner, write_pipeline, tmp_path, changes, error, expected) -> None:

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from pipcook_provider.units import read_duration, read_size, show_size
+from pipcook_provider.units import read_duration, read_memory, read_size, show_size
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,11 @@ def test_duration() -> None:
     for text in ("much", "20"):
         with pytest.raises(ValueError, match="such as 500MB"):
             read_size(text)
+
+
+def test_memory() -> None:
+    """A limit is a size that container engines take."""
+    assert read_memory("6MiB") == 6 * 2**20
+    for text in ("0", "5MB", "4", "9223372TB" + "9" * 9, "9" * 400 + "GB", "much"):
+        with pytest.raises(ValueError, match="expected a size"):
+            read_memory(text)

@@ -6,10 +6,9 @@ import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from pipcook_provider.cli.base import FAILED, Commands
-from pipcook_provider.errors import SettingsError, SpecError
+from pipcook_provider.errors import SettingsError
 from pipcook_provider.settings import Settings
 
 
@@ -27,28 +26,21 @@ def add_commands(commands: Commands) -> None:
 
 
 def _lint(options: argparse.Namespace, _settings: Settings) -> int:
-    from pipcook_provider.spec import lint_pipeline
     from pipcook_provider.spec.folder import find_json_files, is_pipeline_file
-    from pipcook_provider.spec.reader import read_file
+    from pipcook_provider.spec.lint import lint_file
 
     documents: list[Path] = []
     for path in options.paths:
         if not path.exists():
             raise SettingsError(f"expected the path of a document or folder on this machine, found none at {path}.")
         documents += [file for _, file in find_json_files(path) if is_pipeline_file(file)] if path.is_dir() else [path]
-    found: list[dict[str, Any]] = []
-    for path in documents:
-        try:
-            level, problems = "warning", lint_pipeline(read_file(path), str(path))
-        except SpecError as exc:
-            level, problems = "error", exc.problems
-        found += [{"level": level, "file": str(path), **asdict(problem)} for problem in problems]
-        if not options.json:
-            for problem in problems:
-                print(f"{level}: {problem.render(str(path))}")
-    errors = sum(problem["level"] == "error" for problem in found)
+    # Documents share defaults: what is wrong with these is told once.
+    found = list(dict.fromkeys(finding for path in documents for finding in lint_file(path)))
+    errors = sum(finding.level == "error" for finding in found)
     if options.json:
-        print(json.dumps(found))
+        print(json.dumps([{"level": level, "file": file, **asdict(problem)} for level, file, problem in found]))
     else:
+        for level, file, problem in found:
+            print(f"{level}: {problem.render(file)}")
         print(f"{len(documents)} document(s) checked: {errors} error(s), {len(found) - errors} warning(s)")
     return FAILED if errors else 0

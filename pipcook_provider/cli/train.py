@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pipcook_provider.cli.base import Commands, add_mirrors, with_mirrors
 from pipcook_provider.errors import PipcookError
-from pipcook_provider.settings import Settings
+from pipcook_provider.settings import RUNNERS, Settings
 
 if TYPE_CHECKING:
     from pipcook_provider.spec import PipelineSpec
@@ -35,6 +35,9 @@ def add_commands(commands: Commands) -> None:
     train.add_argument(
         "-o", "--output", type=Path, metavar="DIR", help="the run's folder (default: named after the time)"
     )
+    train.add_argument(
+        "--runner", choices=RUNNERS, help="where stages run (default: as the document says, else the settings)"
+    )
     add_mirrors(train)
     train.add_argument("--nocache", action="store_true", help="fetch the framework again although it is cached")
     train.add_argument("--debug", action="store_true", help="show Python's traceback when something fails")
@@ -43,7 +46,7 @@ def add_commands(commands: Commands) -> None:
 
 def _train(options: argparse.Namespace, settings: Settings) -> int:
     from pipcook_provider.console import open_console
-    from pipcook_provider.launchers.process import ProcessLauncher
+    from pipcook_provider.launchers import open_launcher
     from pipcook_provider.plan import PREPARE, plan
     from pipcook_provider.stages import StageRunner
     from pipcook_provider.store.workspace import Workspace
@@ -51,6 +54,7 @@ def _train(options: argparse.Namespace, settings: Settings) -> int:
     settings = with_mirrors(settings, options)
     spec = _read_document(options.uri, settings)
     stages = plan(spec)
+    launcher = open_launcher(options.runner or spec.airflow.runner or settings.runner, settings)
     titles = {PREPARE: "prepare", **{stage.task_id: stage.title for stage in stages}}
     folder = options.output or _folder_named_after_time()
     is_new = not folder.exists()
@@ -58,7 +62,7 @@ def _train(options: argparse.Namespace, settings: Settings) -> int:
     results: list[StageResult] = []
     failures: list[PipcookError] = []
     with workspace.alone(), open_console(titles) as console:
-        runner = StageRunner(settings, ProcessLauncher(settings), console, refresh=options.nocache)
+        runner = StageRunner(settings, launcher, console, refresh=options.nocache)
         console.begin(PREPARE)
         try:
             runner.prepare(spec, workspace)

@@ -24,7 +24,7 @@ from pipcook_provider.store.cache import Built, Cache, Damage
 from pipcook_provider.store.fetch import check_origin, shown
 
 
-def ensure_framework(
+def ensure_framework(  # noqa: PLR0913 - wishes that have nothing to do with each other, each by its name
     reference: str,
     settings: Settings,
     *,
@@ -33,17 +33,19 @@ def ensure_framework(
     verify: bool = False,
     pin: FrameworkPin | None = None,
     report: Report | None = None,
+    platform: Platform | None = None,
 ) -> Framework:
     """Return the framework that a reference names, after fetching or building it where it is not there yet.
 
     It counts as used by this process until that exits: nobody removes it meanwhile.
 
     :param reference: ``name@version``, ``name`` for the newest, the URL of a zip, or the path of a zip or directory.
-    :param gpu: whether the GPU variant is wanted; ignored with a warning where there is no CUDA.
+    :param gpu: whether the GPU variant is wanted; ignored with a warning where the platform has no CUDA.
     :param refresh: fetch or build it again although it is cached; those who use the cached one keep it.
     :param verify: compare each file of a cached one with its record, and get it anew where one is missing or changed.
     :param pin: what a lock says that it must be.
     :param report: told what is done; by default the log.
+    :param platform: what it is for; by default this process's.
     :raises FrameworkNotFound: nothing answers to the reference.
     :raises FrameworkError: the reference or the framework cannot be used, or its packages cannot be installed.
     :raises IntegrityError: what was fetched is damaged, or not what its digest or the lock says.
@@ -51,8 +53,9 @@ def ensure_framework(
     :raises CacheError: the cache cannot be written.
     """
     report = report or LogReport()
+    platform = platform or Platform.current()
     cache = framework_cache(settings)
-    wanted = _wanted(gpu, report)
+    wanted = _wanted(gpu, platform, report)
     parsed = parse_reference(reference)
     if isinstance(parsed, NameReference):
         return ensure_named(
@@ -62,13 +65,19 @@ def ensure_framework(
                 cache=cache,
                 settings=settings,
                 report=report,
+                platform=platform,
                 pin=pin,
                 refresh=refresh,
                 verify=verify,
             )
         )
 
-    def provide(key: str, build: Callable[[Path], Built]) -> Path:
+    def provide(key: str, unpack: Callable[[Path], Built]) -> Path:
+        def build(folder: Path) -> Built:
+            built = unpack(folder)
+            Framework.load(folder, built.source, platform=platform)
+            return built
+
         def tell_waiting() -> None:
             report.info(f"Another process is getting the framework {reference}; waiting for it.")
 
@@ -83,29 +92,31 @@ def ensure_framework(
             check_origin(url, settings)
             unpacking = Unpacking(cache.download(shown(url)), report)
             name = shown(url)
-            framework = Framework.load(
-                provide(name, lambda folder: _checked(folder, unpack_uri(url, folder, settings, unpacking))), name
-            )
+            folder = provide(name, lambda folder: unpack_uri(url, folder, settings, unpacking))
+            framework = Framework.load(folder, name, platform=platform)
         case PathReference(path):
             check_origin(path.as_uri(), settings)
-            if path.is_dir():
-                framework = Framework.load(path, str(path))
-            else:
-                framework = Framework.load(
-                    provide(_zip_key(path), lambda folder: _checked(folder, _unpack_path(path, folder, report))),
-                    str(path),
-                )
+            is_unpacked = path.is_dir()
+            folder = path if is_unpacked else provide(_zip_key(path), lambda folder: _unpack_path(path, folder, report))
+            framework = Framework.load(folder, str(path), platform=platform)
     if pin:
         pin.check(framework)
     return framework
 
 
 def build_framework(
-    reference: str, settings: Settings, *, gpu: bool = False, refresh: bool = False, report: Report | None = None
+    reference: str,
+    settings: Settings,
+    *,
+    gpu: bool = False,
+    refresh: bool = False,
+    report: Report | None = None,
+    platform: Platform | None = None,
 ) -> Framework:
     """Return a framework that was built here from the package registries, after building it where it was not.
 
     :param reference: ``name@version``, or ``name`` for the newest.
+    :param platform: what it is for; by default this process's.
     :raises FrameworkNotFound: there is no recipe of that name.
     :raises FrameworkBuildError: its packages cannot be installed.
     :raises FrameworkError: the reference is no name.
@@ -117,12 +128,14 @@ def build_framework(
             f"expected the name of a framework, such as tensorflow@2.21, found {reference}: only recipes are built, and "
             "they have names. Correct it."
         )
+    platform = platform or Platform.current()
     search = Search(
         asked=parsed,
-        wanted=_wanted(gpu, report),
+        wanted=_wanted(gpu, platform, report),
         cache=framework_cache(settings),
         settings=settings,
         report=report,
+        platform=platform,
         refresh=refresh,
         use_mirrors=False,
     )
@@ -149,14 +162,17 @@ def framework_cache(settings: Settings) -> Cache:
     return Cache(settings.home / "framework")
 
 
-def platform_key(*, gpu: bool) -> str:
-    """Return what a framework for this machine is for: ``py311-linux-x64``, or ``py311-linux-x64-gpu``."""
-    platform = Platform.current()
+def platform_key(*, gpu: bool, platform: Platform | None = None) -> str:
+    """Return what a lock knows a framework for a platform by: ``py311-linux-x64``, or ``py311-linux-x64-gpu``.
+
+    :param platform: by default this process's.
+    """
+    platform = platform or Platform.current()
     return f"{platform.key}-gpu" if gpu and platform.has_cuda else platform.key
 
 
-def _wanted(gpu: bool, report: Report) -> str:
-    if gpu and not Platform.current().has_cuda:
+def _wanted(gpu: bool, platform: Platform, report: Report) -> str:
+    if gpu and not platform.has_cuda:
         report.warning("macOS has no CUDA, so options.train.gpu is ignored and the CPU is used.")
         return "cpu"
     return "gpu" if gpu else "cpu"
@@ -182,8 +198,3 @@ def _unpack_path(path: Path, directory: Path, report: Report) -> Built:
             retryable=False,
         ) from exc
     return unpack_zip(path, directory, str(path), digest, report)
-
-
-def _checked(directory: Path, built: Built) -> Built:
-    Framework.load(directory, built.source)
-    return built

@@ -7,6 +7,8 @@ Layout (Pipcook's, see the README)::
     site-packages/     Python packages
     node_modules/      JavaScript packages
 
+It may name the container images that its scripts run in, where they run in containers: ``images``, by ``cpu`` and ``gpu``.
+
 A registry build also records ``variant``, ``platform`` and ``installed``: the exact packages that it put there, each with
 the digest by which the registry knows it, so that the same can be built again::
 
@@ -17,8 +19,9 @@ the digest by which the registry knows it, so that the same can be built again::
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,7 @@ MANIFEST = "framework.json"
 VARIANTS = ("cpu", "gpu")
 #: Stands as the version of those packages whose version is the framework's.
 OPEN_VERSION = "{version}"
+_IMAGE = re.compile(r"[A-Za-z0-9][\w.:/@+-]*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,9 @@ class Manifest:
     """What a ``framework.json`` says; ``document`` is all of it, as read.
 
     :param version: empty in a recipe that leaves it open.
+    :param platform: key of the platform that it was built for.
     :param installed: the record of a build, as in ``document``.
+    :param images: container images that it is made for, by ``cpu`` and ``gpu``; either may be missing.
     """
 
     name: str
@@ -69,6 +75,7 @@ class Manifest:
     variant: str | None
     platform: str | None
     installed: tuple[Mapping[str, str], ...]
+    images: Mapping[str, str]
     document: Mapping[str, Any]
 
     @classmethod
@@ -114,6 +121,7 @@ class Manifest:
             variant=variant,
             platform=document.get("platform"),
             installed=_installed(document.get("installed", [])),
+            images=_images(document.get("images", {})),
             document=document,
         )
 
@@ -141,6 +149,8 @@ class Framework:
     :param version: exact, as ``framework.json`` says.
     :param variant: ``cpu`` or ``gpu``, or None where the framework does not tell them apart.
     :param path: its directory; shared by all runs, not to be written to.
+    :param platform: what it is for.
+    :param images: container images that it is made for, by ``cpu`` and ``gpu``; either may be missing.
     """
 
     reference: str
@@ -148,20 +158,27 @@ class Framework:
     version: str
     variant: str | None
     path: Path
+    platform: Platform = field(default_factory=Platform.current)
+    images: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @classmethod
-    def load(cls, path: Path, reference: str | None = None, variant: str | None = None) -> Framework:
+    def load(
+        cls, path: Path, reference: str | None = None, variant: str | None = None, platform: Platform | None = None
+    ) -> Framework:
         """Describe the framework in a directory.
 
         :param reference: by default ``name@version``.
         :param variant: used where ``framework.json`` does not say.
+        :param platform: what it must be for; by default this process's.
         :raises FrameworkError: it is no framework, or was built for another platform.
         """
         manifest = Manifest.read(path)
+        platform = platform or Platform.current()
         if manifest.platform is not None:
-            _check_platform(manifest, reference or str(path))
+            _check_platform(manifest, platform, reference or str(path))
         pinned = reference or f"{manifest.name}@{manifest.version}"
-        return cls(pinned, manifest.name, manifest.version, manifest.variant or variant, path)
+        variant = manifest.variant or variant
+        return cls(pinned, manifest.name, manifest.version, variant, path, platform, manifest.images)
 
     @property
     def site_packages(self) -> Path | None:
@@ -182,12 +199,13 @@ class Framework:
         return next((script for script in scripts if script.is_file()), None)
 
 
-def _check_platform(manifest: Manifest, what: str) -> None:
-    here = Platform.current(javascript=manifest.platform is not None and manifest.platform.startswith("node")).key
-    if manifest.platform != here:
+def _check_platform(manifest: Manifest, platform: Platform, what: str) -> None:
+    has_node = manifest.platform is not None and manifest.platform.startswith("node")
+    wanted = (platform.with_node() if has_node else platform).key
+    if manifest.platform != wanted:
         raise FrameworkError(
-            f"{what} was expected to be a framework for {here}, but it was built for {manifest.platform}, so its "
-            "packages would not load. Build it on this platform."
+            f"{what} was expected to be a framework for {wanted}, but it was built for {manifest.platform}, so its "
+            f"packages would not load. Build it for {wanted}."
         )
 
 
@@ -209,6 +227,18 @@ def _installed(entries: Any) -> tuple[Mapping[str, str], ...]:
     if not isinstance(entries, list) or not all(map(_is_record, entries)):
         raise ValueError(f"expected a list of objects with name and version as installed, found {entries!r:.200}")
     return tuple(entries)
+
+
+def _images(entry: Any) -> Mapping[str, str]:
+    if not isinstance(entry, dict) or not entry.keys() <= set(VARIANTS):
+        raise ValueError(f"expected an object with {' or '.join(VARIANTS)}, or both, as images, found {entry!r:.200}")
+    for variant, image in entry.items():
+        if not isinstance(image, str) or not _IMAGE.fullmatch(image):
+            raise ValueError(
+                f"expected the name of a container image, such as registry.example/name:1, as {variant} of images, found "
+                f"{image!r:.200}"
+            )
+    return entry
 
 
 def _is_record(entry: Any) -> bool:

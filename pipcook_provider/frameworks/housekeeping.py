@@ -9,7 +9,7 @@ from typing import Any
 
 from pipcook_provider.errors import FrameworkError, FrameworkNotFound
 from pipcook_provider.frameworks.ensure import framework_cache
-from pipcook_provider.frameworks.framework import Manifest
+from pipcook_provider.frameworks.framework import Framework, Manifest
 from pipcook_provider.frameworks.report import Report
 from pipcook_provider.settings import Settings
 from pipcook_provider.store.cache import Damage, Entry, Pruned
@@ -28,7 +28,7 @@ class CachedFramework:
     :param source: where it came from.
     :param created: when it was put here, UTC.
     :param used: when it was last used, UTC.
-    :param is_used: whether a living process uses it now.
+    :param is_used: whether a living process uses it now, or what may outlive one (:func:`keep_framework`).
     """
 
     name: str
@@ -111,6 +111,16 @@ def prune_frameworks(
 ) -> list[Pruned]:
     """Remove frameworks that are not used, and what interrupted work has left; as :meth:`.Cache.prune`."""
     return framework_cache(settings).prune(older_than=older_than, keep=keep, dry_run=dry_run)
+
+
+def keep_framework(framework: Framework, seconds: float) -> None:
+    """Count a framework as used for so long after this process is gone, however it goes: nobody removes it meanwhile.
+
+    For what outlives the process that started it, such as a container. Nothing is done for a framework that is not in a
+    cache, or in one that cannot be written.
+    """
+    if entry := Entry.around(framework.path):
+        entry.keep(seconds)
 
 
 def _describe(entry: Entry, used: datetime, is_used: bool) -> CachedFramework:

@@ -55,7 +55,9 @@ def _alone(search: Search) -> AbstractContextManager[None]:
     if search.asked.version is None or search.refresh:
         return nullcontext()
     pin = search.pin.describe() if search.pin else ""
-    return search.cache.alone(f"search for {search.asked} {search.wanted} {pin}", lambda: _tell_waiting(search))
+    return search.cache.alone(
+        f"search for {search.asked} {search.wanted} {search.platform.key} {pin}", lambda: _tell_waiting(search)
+    )
 
 
 def _from_sources(sources: Sources, known: Framework | None) -> Framework:
@@ -190,7 +192,7 @@ def _load(sources: Sources, entry: Entry) -> Framework:
     recipe = sources.recipe
     default = "cpu" if recipe is not None and recipe.manifest.has_variants else None
     is_gpu = entry.name.partition(_LOCKED)[0].endswith("-gpu")
-    return Framework.load(entry.path, variant="gpu" if is_gpu else default)
+    return Framework.load(entry.path, variant="gpu" if is_gpu else default, platform=sources.search.platform)
 
 
 def _tell_waiting(search: Search) -> None:
@@ -206,7 +208,7 @@ def _not_found(search: Search, tried: list[str]) -> FrameworkNotFound:
     lines = "".join(f"\n    {line}" for line in tried)
     return FrameworkNotFound(
         f"The framework {asked} was expected {where}among the recipes ({', '.join(known)}), but none has it for "
-        f"{Platform.current().key}. "
+        f"{search.platform.key}. "
         + (f"The lock wants exactly the one that is {search.pin.describe()}. " if search.pin else "")
         + (f"Did you mean {near[0]}? " if near and near[0] != asked.name else "")
         + "Correct the name or version, or name a mirror ([pipcook] framework_mirror) or a folder with a recipe of it "

@@ -36,7 +36,6 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 
 from pipcook_provider.errors import FrameworkError
 from pipcook_provider.frameworks.framework import Framework, Manifest
-from pipcook_provider.frameworks.platform import Platform
 from pipcook_provider.frameworks.report import Report
 
 INDEX = "index.json"
@@ -60,7 +59,7 @@ def pack(framework: Framework, output: Path, report: Report) -> Path:
     :raises FrameworkError: the framework cannot be read, or the folder cannot be written.
     """
     manifest = Manifest.read(framework.path)
-    platform = Platform.current(javascript=manifest.has_javascript)
+    platform = framework.platform.with_node() if manifest.has_javascript else framework.platform
     path = output / unquote(platform.mirror_paths(framework.name, framework.version, framework.variant)[0])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

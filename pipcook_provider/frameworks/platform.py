@@ -16,7 +16,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import quote
 
 from pipcook_provider.errors import FrameworkError
@@ -85,16 +85,31 @@ class Platform:
     node: Node | None = None
 
     @classmethod
-    def current(cls, *, javascript: bool = False) -> Platform:
-        """Return the platform of this process.
-
-        :param javascript: whether the framework has JavaScript packages.
-        :raises FrameworkError: it has, and there is no Node.js.
-        """
+    def current(cls) -> Platform:
+        """Return the platform of this process."""
         machine = platform.machine().lower()
         version = f"py{sys.version_info.major}{sys.version_info.minor}"
         arch = _ARCHITECTURES.get(machine, machine)
-        return cls(sys.platform, arch, version, Node.current() if javascript else None)
+        return cls(sys.platform, arch, version)
+
+    def with_node(self) -> Platform:
+        """Return this platform for a framework with JavaScript packages.
+
+        :raises FrameworkError: there is no Node.js, or it is another platform than this process's, whose Node.js nobody knows.
+        """
+        if self.is_current:
+            return replace(self, node=Node.current())
+        raise FrameworkError(
+            f"A framework for {self.key} was expected to be of Python packages only, but this one has JavaScript packages. "
+            f"They need Node.js, which container images do not have and only a worker's own platform "
+            f"({Platform.current().key}) can tell of. Run the pipeline in processes instead of containers, or choose a "
+            "framework of Python packages."
+        )
+
+    @property
+    def is_current(self) -> bool:
+        """Whether it is that of this process, Node.js aside."""
+        return replace(self, node=None) == Platform.current()
 
     @property
     def has_cuda(self) -> bool:

@@ -38,6 +38,7 @@ class Search:
 
     :param asked: the reference as written.
     :param wanted: ``cpu`` or ``gpu``.
+    :param platform: what it is for; its Node.js is found out where the framework has JavaScript packages.
     :param pin: what it must be, where a lock says so.
     :param refresh: whether it is got again although it is cached.
     :param verify: whether a cached one is compared with its record, and repaired.
@@ -50,6 +51,7 @@ class Search:
     cache: Cache
     settings: Settings
     report: Report
+    platform: Platform = field(default_factory=Platform.current)
     pin: FrameworkPin | None = None
     refresh: bool = False
     verify: bool = False
@@ -174,12 +176,13 @@ class Sources:
 
     def platforms(self) -> Iterator[Platform]:
         """Yield the platforms that the framework may be for: where no recipe tells, Node's is tried last, if there is Node."""
+        platform = self.search.platform
         if self.recipe is not None:
-            yield Platform.current(javascript=self.recipe.manifest.has_javascript)
+            yield platform.with_node() if self.recipe.manifest.has_javascript else platform
             return
-        yield Platform.current()
+        yield platform
         try:
-            yield Platform.current(javascript=True)
+            yield platform.with_node()
         except FrameworkError:
             return
 
@@ -273,7 +276,8 @@ class Sources:
     @cached_property
     def _resolution(self) -> Resolution:
         assert self.recipe is not None
-        return resolve(self.recipe, self.search.asked.version, self.search.wanted, self.search.report)
+        search = self.search
+        return resolve(self.recipe, search.asked.version, search.wanted, search.report, search.platform)
 
     def _build(self, directory: Path) -> Built:
         return build_from_recipe(self._resolution, directory, self.search.report, repair=self.search.repair)

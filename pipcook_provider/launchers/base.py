@@ -21,7 +21,8 @@ class Needs:
     :param gpu_required: whether it must not run without them; otherwise the CPU will do.
     :param network: whether it may reach the network, or the name of a container network; a process always may.
     :param memory: bytes that it may use, where the place can limit them; None for the place's own limit.
-    :param image: the container image that the document states for it; None for the launcher's choice.
+    :param images: the container images that the document or its framework states for it, by ``cpu`` and ``gpu``; where
+        one is not stated it is the launcher's choice.
     :param framework: the document's framework (``tensorflow@2.21``), by which the launcher may choose an image.
     """
 
@@ -29,7 +30,7 @@ class Needs:
     gpu_required: bool = False
     network: bool | str = False
     memory: int | None = None
-    image: str | None = None
+    images: Mapping[str, str] = field(default_factory=dict)
     framework: str | None = None
 
 
@@ -41,9 +42,10 @@ class Site:
     :param gpus: how many GPUs the stage gets.
     :param platform: what a framework must have been built for: operating system, architecture and Python, as
         ``("linux", "x64", "py311")``; None for what this process runs on.
-    :param image: the container image, by its digest; None where there is none.
+    :param image: the container image, as it was asked for; None where there is none.
     :param baked: frameworks that the image brings along: their folders in it by their exact references.
     :param shares_files: whether the stage sees this machine's files, wherever they are.
+    :param outlives: seconds that a stage may go on after this process is gone.
     """
 
     needs: Needs
@@ -52,6 +54,7 @@ class Site:
     image: str | None = None
     baked: Mapping[str, str] = field(default_factory=dict)
     shares_files: bool = True
+    outlives: float = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +74,8 @@ class Launch:
         not exist. A place that cannot see the workspace is sent these.
     :param writes: what of the workspace the stage may write: paths relative to ``workspace``. A place that cannot see
         the workspace sends these back when the stage ended well.
+    :param read_only: what of the workspace the stage must not write, where the place can prevent it: paths relative to
+        ``workspace``.
     :param files: files and folders beside the workspace that the stage reads: where the child looks for them, and where
         they lie on this machine.
     """
@@ -84,6 +89,7 @@ class Launch:
     script_uris: Mapping[str, str] = field(default_factory=dict)
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
+    read_only: tuple[str, ...] = ()
     files: Mapping[Path, Path] = field(default_factory=dict)
 
 
@@ -163,7 +169,7 @@ class Outcome:
 
     def _protocols_differ(self, found: int) -> str:
         image = self.launch.site.image
-        where = f"the image {self.launch.site.needs.image or image}" if image else "the child's Python"
+        where = f"the image {image}" if image else "the child's Python"
         age = "an older" if found < PROTOCOL else "a newer"
         return (
             f"{self.launch.subject} was expected to speak protocol {PROTOCOL}, as this worker's pipcook-provider does, but "
@@ -179,7 +185,8 @@ class Outcome:
         if not self.opened:
             return LaunchError(f"{self.launch.subject} could not be started: its process {how} before it was up.{told}")
         return StageCrashed(
-            f"{self.launch.subject}: its process {how} without a result; its outputs are discarded.{told}"
+            f"{self.launch.subject}: its process {how} without a result; its outputs are discarded.{told}",
+            exit_code=exit_code,
         )
 
 

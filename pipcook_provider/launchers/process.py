@@ -12,7 +12,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -20,27 +19,19 @@ from typing import IO, Any
 
 from pipcook_provider.errors import LaunchError
 from pipcook_provider.launchers.base import Launch, Listener, Needs, Outcome, Site
+from pipcook_provider.launchers.environment import worker_environment
+from pipcook_provider.launchers.lines import Heard, Lines
 from pipcook_provider.runtime.child import WORKER_PACKAGES_VARIABLE
-from pipcook_provider.runtime.messages import TOKEN_VARIABLE, Log, MessageReader
+from pipcook_provider.runtime.messages import TOKEN_VARIABLE, Log
 from pipcook_provider.settings import Settings
 
 _CHILD = Path(__file__).resolve().parents[1] / "runtime" / "child.py"
-
-#: What a child sees of the worker's environment beside ``[pipcook] child_environment``: where things are, how the
-#: network is reached, which devices there are; never credentials of Airflow's.
-_ALLOWED_NAMES = frozenset(
-    {"PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TEMP", "TMP", "LD_LIBRARY_PATH"}
-    | {"SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "CUDA_VISIBLE_DEVICES"}
-    | {name for proxy in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY") for name in (proxy, proxy.lower())}
-)
-_ALLOWED_PREFIXES = ("LC_", "NVIDIA_", "OMP_", "OPENBLAS_", "MKL_")
 
 #: What the drivers of NVIDIA make, on Linux and on its subsystem in Windows.
 _GPU_DEVICES = ("/dev/nvidia0", "/dev/dxg", "/proc/driver/nvidia/gpus")
 
 _GRANDCHILDREN_GRACE = 0.5
-_LONGEST_LINE = 64 * 1024
-_LAST_LINES = 20
+_CHUNK = 64 * 1024
 
 
 class ProcessLauncher:
@@ -77,28 +68,13 @@ class ProcessLauncher:
         """Run a stage to its end and return its result; see :class:`~pipcook_provider.launchers.base.Launcher`."""
         token = secrets.token_hex(8)
         outcome = Outcome(launch)
-        reader = MessageReader(token)
-        tail: deque[str] = deque(maxlen=_LAST_LINES)
-
-        def take_message(line: bytes) -> None:
-            message = reader.read(line)
-            if message is None:
-                take_output(line)
-            else:
-                outcome.take(message, listener)
-
-        def take_output(line: bytes) -> None:
-            # A progress bar redraws its line after carriage returns; what stood there last is what a person saw.
-            text = line.decode("utf-8", errors="replace").rstrip("\r").rpartition("\r")[2]
-            tail.append(text)
-            listener.output(text)
-
+        heard = Heard(token, outcome, listener)
         with self._start(launch, token) as process:
             try:
-                self._listen(process, outcome, {"stdout": take_message, "stderr": take_output})
+                self._listen(process, outcome, {"stdout": heard.stdout, "stderr": heard.stderr})
             finally:
                 self._end_group(process)
-        return outcome.conclude(process.returncode, "\n".join(tail), stopped=self._stopped)
+        return outcome.conclude(process.returncode, heard.last_lines, stopped=self._stopped)
 
     def stop(self) -> None:
         """End the running stage and all its processes: SIGTERM, and SIGKILL after ``stop_timeout`` seconds."""
@@ -125,7 +101,7 @@ class ProcessLauncher:
             self._process = subprocess.Popen(
                 [*command, str(launch.workspace), launch.context.as_posix(), "lifeline"],
                 cwd=launch.workspace,
-                env={**self._environment(), **launch.environment, **channel},
+                env={**worker_environment(self._settings, on_this_machine=True), **launch.environment, **channel},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -134,12 +110,6 @@ class ProcessLauncher:
         except OSError as exc:
             raise LaunchError(f"{launch.subject} could not be started: {exc}") from exc
         return self._process
-
-    def _environment(self) -> dict[str, str]:
-        allowed = _ALLOWED_NAMES | set(self._settings.child_environment)
-        return {
-            name: value for name, value in os.environ.items() if name in allowed or name.startswith(_ALLOWED_PREFIXES)
-        }
 
     def _listen(
         self, process: subprocess.Popen[bytes], outcome: Outcome, takers: Mapping[str, Callable[[bytes], None]]
@@ -154,7 +124,7 @@ class ProcessLauncher:
             for name, take in takers.items():
                 pipe: IO[bytes] = getattr(process, name)
                 os.set_blocking(pipe.fileno(), False)
-                selector.register(pipe.fileno(), selectors.EVENT_READ, _Lines(take))
+                selector.register(pipe.fileno(), selectors.EVENT_READ, Lines(take))
             while selector.get_map():
                 timeout = None if deadline is None else deadline - time.monotonic()
                 if timeout is not None and timeout <= 0:
@@ -163,7 +133,7 @@ class ProcessLauncher:
                     if key.fd == exited:
                         selector.unregister(exited)
                         deadline = time.monotonic() + _GRANDCHILDREN_GRACE
-                    elif key.data.read_from(key.fd):
+                    elif _is_at_end(key.fd, key.data):
                         selector.unregister(key.fd)
                 if outcome.closed and deadline is None:
                     # The stage is over; threads that user code left behind must not keep it.
@@ -190,34 +160,16 @@ class ProcessLauncher:
             os.killpg(process.pid, signal.SIGKILL)
 
 
-class _Lines:
-    """Cuts what a pipe delivers into lines; one that never ends is passed on in pieces, so that memory stays bounded."""
-
-    def __init__(self, take: Callable[[bytes], None]) -> None:
-        self._take = take
-        self._rest = b""
-
-    def read_from(self, descriptor: int) -> bool:
-        """Read what is there; return whether the pipe is at its end."""
-        try:
-            chunk = os.read(descriptor, _LONGEST_LINE)
-        except BlockingIOError:
-            return False
-        if not chunk:
-            self.finish()
-            return True
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
-        for line in lines:
-            self._take(line)
-        if len(self._rest) > _LONGEST_LINE:
-            self.finish()
+def _is_at_end(descriptor: int, lines: Lines) -> bool:
+    """Read what is there; return whether the pipe is at its end."""
+    try:
+        chunk = os.read(descriptor, _CHUNK)
+    except BlockingIOError:
         return False
-
-    def finish(self) -> None:
-        """Pass on what came after the last line end."""
-        if self._rest:
-            rest, self._rest = self._rest, b""
-            self._take(rest)
+    lines.feed(chunk)
+    if not chunk:
+        lines.finish()
+    return not chunk
 
 
 def _close_after(process: subprocess.Popen[bytes], descriptor: int) -> None:

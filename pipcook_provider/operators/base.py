@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 from airflow.sdk import BaseOperator, Context
@@ -17,55 +17,72 @@ from pipcook_provider.errors import PipcookError, ScriptError
 from pipcook_provider.launchers.base import Launcher
 from pipcook_provider.runtime.messages import Log, Message, Metric, Progress, describe_figures
 
+if TYPE_CHECKING:
+    from pipcook_provider.stages import StageRunner
+    from pipcook_provider.store.workspace import Workspace
+
 _PROGRESS_INTERVAL = 1.0
 
 
+@contextmanager
+def airflow_errors(log: Logger) -> Iterator[None]:
+    """Let errors of this package leave as Airflow's: retries are spent only on those that may go away by themselves."""
+    try:
+        yield
+    except PipcookError as exc:
+        if isinstance(exc, ScriptError) and exc.details:
+            log.error("%s", exc.details.rstrip())
+        raise (AirflowException if exc.retryable else AirflowFailException)(str(exc)) from None
+
+
+def open_workspace(context: Context, prepare_task_id: str) -> Workspace:
+    """Open the workspace that the task ``prepare_task_id`` of this run made.
+
+    :raises AirflowFailException: that task has left no result.
+    :raises WorkspaceError: it is not on this machine.
+    """
+    from pipcook_provider.store.workspace import Workspace
+
+    prepared = context["ti"].xcom_pull(task_ids=prepare_task_id)
+    if prepared is None:
+        raise AirflowFailException(
+            f"expected the task {prepare_task_id!r} to have made this run's workspace, found no result of it. "
+            f"Clear {prepare_task_id!r} and run it first."
+        )
+    return Workspace.open(prepared["workspace"], made_by=prepared["host"])
+
+
 class PipcookOperator(BaseOperator):
-    """Base of the operators that run a part of a pipeline."""
+    """Base of the operators that run a part of a pipeline on this worker."""
 
     ui_color = "#e8f4fd"
 
     _launcher: Launcher | None = None
 
     def on_kill(self) -> None:
-        """End the stage's process and all that it started."""
+        """End the stage and all that it started."""
         if self._launcher is not None:
             self._launcher.stop()
 
     @contextmanager
-    def _stage_runner(self) -> Iterator[Any]:
-        """Yield a :class:`~pipcook_provider.stages.StageRunner`; its errors leave as Airflow's.
-
-        Retries are spent only on errors that may go away by themselves.
-        """
+    def _stage_runner(self, runner: str = "process") -> Iterator[StageRunner]:
+        """Yield what runs stages; its errors leave as Airflow's."""
         from pipcook_provider.hooks.framework import PipcookFrameworkHook
-        from pipcook_provider.launchers.process import ProcessLauncher
+        from pipcook_provider.launchers import open_launcher
         from pipcook_provider.stages import StageRunner
 
-        try:
+        with airflow_errors(self.log):
             settings = PipcookFrameworkHook().settings()
-            self._launcher = ProcessLauncher(settings)
-            yield StageRunner(settings, self._launcher, TaskLog(self.log))
-        except PipcookError as exc:
-            if isinstance(exc, ScriptError) and exc.details:
-                self.log.error("%s", exc.details.rstrip())
-            raise (AirflowException if exc.retryable else AirflowFailException)(str(exc)) from None
-        finally:
-            self._launcher = None
+            self._launcher = open_launcher(runner, settings)
+            try:
+                yield StageRunner(settings, self._launcher, TaskLog(self.log))
+            finally:
+                self._launcher = None
 
     def _run_stage(self, context: Context, stage: str, prepare_task_id: str) -> dict[str, Any]:
         """Run a stage in the workspace that the task ``prepare_task_id`` of this run made; return its XCom."""
-        from pipcook_provider.store.workspace import Workspace
-
-        prepared = context["ti"].xcom_pull(task_ids=prepare_task_id)
-        if prepared is None:
-            raise AirflowFailException(
-                f"expected the task {prepare_task_id!r} to have made this run's workspace, found no result of it. "
-                f"Clear {prepare_task_id!r} and run it first."
-            )
         with self._stage_runner() as runner:
-            workspace = Workspace.open(prepared["workspace"], made_by=prepared["host"])
-            return asdict(runner.run(workspace, stage))
+            return asdict(runner.run(open_workspace(context, prepare_task_id), stage))
 
 
 class Logger(Protocol):
@@ -76,6 +93,9 @@ class Logger(Protocol):
 
     def warning(self, event: str, *arguments: Any) -> object:
         """Log a warning."""
+
+    def error(self, event: str, *arguments: Any) -> object:
+        """Log an error."""
 
 
 class TaskLog:

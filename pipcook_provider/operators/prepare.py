@@ -17,11 +17,13 @@ class PipcookPrepareOperator(PipcookOperator):
     Pushes ``workspace`` (the run's folder) and ``host`` (the worker that made it) as its XCom.
 
     :param document: path of the pipeline document.
+    :param runner: where the run's stages are to run: ``process`` or ``docker``. What they need there is got here.
     """
 
-    def __init__(self, *, document: str | Path, **kwargs: Any) -> None:
+    def __init__(self, *, document: str | Path, runner: str = "process", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.document = str(document)
+        self.runner = runner
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Prepare the run with the trigger form's values in the place of the document's ``options.train``."""
@@ -29,7 +31,7 @@ class PipcookPrepareOperator(PipcookOperator):
         from pipcook_provider.store.workspace import Workspace, run_folder
 
         run = context["dag_run"]
-        with self._stage_runner() as runner:
+        with self._stage_runner(self.runner) as runner:
             spec = load_pipeline_spec(Path(self.document))
             workspace = Workspace.create(run_folder(runner.settings.workspace_root, run.dag_id, run.run_id))
             runner.prepare(spec, workspace, context["params"])

@@ -1,9 +1,11 @@
-"""The stage's own process: ``python child.py WORKSPACE CONTEXT [lifeline]``.
+"""The stage's own process: ``python child.py WORKSPACE CONTEXT [lifeline | lease [packages]]``.
 
 ``CONTEXT`` is the context document's path relative to ``WORKSPACE``. With a framework the launcher starts Python
 isolated and without ``site``: this file then decides what can be imported. See :mod:`pipcook_provider.runtime.messages`
 for what is said on stdout. With ``lifeline`` the launcher holds the other end of the child's stdin: when that closes,
-the launcher is gone, however it went, and the child's process group goes too.
+the launcher is gone, however it went, and the child's process group goes too. With ``lease``, in a container, the child
+outlives its launcher for a while: see :mod:`pipcook_provider.runtime.lease`. With ``packages`` it sees all packages of
+the container's image; otherwise, as it sees a framework's, only a few of them.
 
 Processes that a script spawns with ``multiprocessing`` import this file as ``__mp_main__``, which opens to them what the
 script can import, and the script itself.
@@ -55,8 +57,15 @@ class WorkerPackages:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the stage that the context document describes; return the process's exit status."""
-    descriptor = _take_over_streams(lifeline="lifeline" in arguments[2:])
+    root, context_file, modes = Path(arguments[0]), Path(arguments[1]), arguments[2:]
+    messages, launcher = _take_over_streams()
     _show_packages()
+    if "packages" in modes:
+        _show_image_packages()
+    if "lifeline" in modes:
+        threading.Thread(target=_die_with, args=(launcher,), daemon=True).start()
+    elif "lease" in modes and (status := _settle_in(launcher, root, root / context_file)):
+        return status
 
     from pipcook_provider.errors import ProtocolError
     from pipcook_provider.runtime.context import StageContext
@@ -72,14 +81,13 @@ def main(arguments: Sequence[str]) -> int:
     )
 
     os.environ[MODULES_VARIABLE] = "{}"
-    root = Path(arguments[0])
-    writer = MessageWriter(descriptor, os.environ.pop(TOKEN_VARIABLE))
-    try:
-        context = StageContext.read(root / arguments[1])
-    except ProtocolError as exc:
-        print(exc, file=sys.stderr)
-        return 2
+    writer = MessageWriter(messages, os.environ.pop(TOKEN_VARIABLE))
     writer.send(Opened(protocol=PROTOCOL, python=sys.version.split()[0], pid=os.getpid()))
+    try:
+        context = StageContext.read(root / context_file)
+    except ProtocolError as exc:
+        tell(str(exc))
+        return 2
     try:
         succeeded = _run(root, context, writer)
         writer.send(Closed())
@@ -99,8 +107,38 @@ def open_spawned() -> None:
 
 
 def _show_packages() -> None:
-    worker_packages = json.loads(os.environ.get(WORKER_PACKAGES_VARIABLE, "{}"))
-    sys.meta_path.append(WorkerPackages({**worker_packages, "pipcook_provider": str(_PACKAGE_FOLDER)}))
+    stated = os.environ.get(WORKER_PACKAGES_VARIABLE)
+    beside = dict.fromkeys(("numpy", "pyarrow") if sys.flags.isolated else (), str(_PACKAGE_FOLDER))
+    packages = json.loads(stated) if stated else beside
+    sys.meta_path.append(WorkerPackages({**packages, "pipcook_provider": str(_PACKAGE_FOLDER)}))
+
+
+def _show_image_packages() -> None:
+    import site
+
+    site.main()
+
+
+def _settle_in(launcher: int, root: Path, context_file: Path) -> int:
+    """Take what the launcher hands over, and look whether the workspace can be used; return an exit status if not."""
+    from pipcook_provider.runtime.lease import NO_WORKSPACE, NOT_HANDED_OVER, Lease, end_on_sigterm
+    from pipcook_provider.runtime.messages import tell
+
+    end_on_sigterm()
+    lease = Lease(launcher)
+    if not lease.take_handover():
+        return NOT_HANDED_OVER
+    lease.watch()
+    try:
+        context_file.read_bytes()
+        usable = os.access(root, os.W_OK | os.X_OK)
+    except OSError as exc:
+        usable = False
+        tell(str(exc))
+    if usable:
+        return 0
+    tell(f"user {os.getuid()}:{os.getgid()} of the container cannot read and write the folder {root}")
+    return NO_WORKSPACE
 
 
 def _run(root: Path, context: StageContext, writer: MessageWriter) -> bool:
@@ -152,17 +190,15 @@ def _flush() -> None:
             getattr(sys, name).flush()
 
 
-def _take_over_streams(*, lifeline: bool) -> int:
-    """Keep stdout for messages alone, and stdin for the launcher's sign of life; return the messages' descriptor."""
-    messages = os.dup(1)
+def _take_over_streams() -> tuple[int, int]:
+    """Keep stdout for messages alone, and stdin for the launcher's signs of life; return descriptors of the two."""
+    messages, launcher = os.dup(1), os.dup(0)
     os.dup2(2, 1)
     sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
-    if lifeline:
-        threading.Thread(target=_die_with, args=(os.dup(0),), daemon=True).start()
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
-    return messages
+    return messages, launcher
 
 
 def _die_with(launcher: int) -> None:

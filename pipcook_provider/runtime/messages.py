@@ -38,7 +38,7 @@ _ROOM_FOR = {"traceback": 3_000}
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The child is up and has read its context.
+    """The child is up; nothing was run yet.
 
     :param protocol: the version of the message format that the child speaks.
     :param python: the child's Python version.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pipcook_provider.errors import ScriptError
 from pipcook_provider.runtime.context import Context, ScriptWorkspace, StageContext, TaskType
+from pipcook_provider.runtime.devices import describe_device
 from pipcook_provider.runtime.loading import load_function
 from pipcook_provider.runtime.messages import MessageWriter, Metric, Progress
 from pipcook_provider.runtime.processors import load_processor
@@ -112,7 +113,7 @@ def _model(root: Path, context: StageContext, writer: MessageWriter) -> dict[str
             "expected the model script to save its model in the model's folder, found nothing there: the run would end "
             "without a model. Call runtime.save_model(...), or write into context.workspace.model_dir."
         )
-    return {"files": len(files), "bytes": sum(path.stat().st_size for path in files)}
+    return {"files": len(files), "bytes": sum(path.stat().st_size for path in files), "device": describe_device()}
 
 
 def _artifact_initialize(_root: Path, context: StageContext, _writer: MessageWriter) -> dict[str, Any]:

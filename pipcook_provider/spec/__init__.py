@@ -1,4 +1,4 @@
-"""Pipeline documents: text + origin -> frozen `PipelineSpec`, or errors with their places.
+"""Pipeline documents: text + origin, and defaults of folders -> frozen `PipelineSpec`, or errors with their places.
 
 Importing this package costs next to nothing; jsonschema is loaded when a document turns out to be wrong.
 """
@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pipcook_provider.spec.model import AirflowOptions, ArtifactSpec, Gpu, Parameter, PipelineSpec, ScriptSpec
+from pipcook_provider.spec.model import (
+    AirflowOptions,
+    ArtifactSpec,
+    Gpu,
+    Parameter,
+    PipelineSpec,
+    ScriptSpec,
+    StageOptions,
+)
 from pipcook_provider.spec.parse import is_pipeline_document, load_pipeline_spec, parse_pipeline
 from pipcook_provider.spec.schema import SCHEMA_PATH
 
@@ -22,6 +30,7 @@ __all__ = [
     "Parameter",
     "PipelineSpec",
     "ScriptSpec",
+    "StageOptions",
     "is_pipeline_document",
     "lint_pipeline",
     "load_pipeline_spec",

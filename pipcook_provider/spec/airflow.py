@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
 
-from pipcook_provider.spec.model import AirflowOptions
+from pipcook_provider.spec.model import AirflowOptions, StageOptions
 from pipcook_provider.spec.names import did_you_mean
+from pipcook_provider.units import read_memory
 
 PRESETS: Final = (
     *("@once", "@continuous", "@hourly", "@daily", "@midnight"),
@@ -22,12 +23,13 @@ _LAST_DATE: Final = datetime(2200, 1, 1, tzinfo=UTC)
 _BEGUN: Final = datetime(2026, 1, 1)  # noqa: DTZ001 - Airflow too gives croniter the wall clock
 _LASTING: Final = datetime(2090, 1, 1)  # noqa: DTZ001
 _FIELDS: Final = frozenset(option.name for option in fields(AirflowOptions))
+_STAGE_FIELDS: Final = frozenset(option.name for option in fields(StageOptions))
 
 
 def airflow_options(given: Mapping[str, Any]) -> AirflowOptions:
     """Make the record of an ``options.airflow`` that conforms to the schema; ``null`` is as good as absent.
 
-    :raises ValueError: the schedule or the start date cannot be used, or what else is given does not go with them.
+    :raises ValueError: the schedule, the start date or a size cannot be used, or what else is given does not go with them.
     """
     if not given:
         return _NONE
@@ -40,14 +42,47 @@ def airflow_options(given: Mapping[str, Any]) -> AirflowOptions:
         values["start_date"] = parse_start_date(values["start_date"])
     if "tags" in values:
         values["tags"] = tuple(values["tags"])
-    for name in values.keys() & {"retries", "priority_weight", "max_active_runs"}:
+    if "stages" in values:
+        values["stages"] = {name: _stage_options(stage or {}) for name, stage in values["stages"].items()}
+    for name in values.keys() & {"retries", "priority_weight", "max_active_runs", "gpus"}:
         values[name] = int(values[name])  # JSON's 2.0 is an integer too
     for name in values.keys() & {"retry_delay", "execution_timeout"}:
         values[name] = float(values[name])
-    return AirflowOptions(**values)
+    return AirflowOptions(**_container(values))
 
 
 _NONE: Final = AirflowOptions()
+
+
+def _stage_options(given: Mapping[str, Any]) -> StageOptions:
+    values = {name: value for name, value in given.items() if value is not None and name in _STAGE_FIELDS}
+    return StageOptions(**_container(values))
+
+
+def _container(values: dict[str, Any]) -> dict[str, Any]:
+    """Return options with those read that a pipeline and a single stage share."""
+    image = values.get("image")
+    if isinstance(image, str):
+        values["image"] = {"cpu": image, "gpu": image}
+    elif image is not None:
+        values["image"] = {kind: name for kind, name in image.items() if name is not None}
+    if "memory" in values:
+        values["memory"] = parse_memory(values["memory"])
+    return values
+
+
+def parse_memory(text: str) -> int:
+    """Read the most memory that a container may use, in bytes.
+
+    :raises ValueError: it is no size with a unit, or one that no container engine takes.
+    """
+    try:
+        return read_memory(text)
+    except ValueError as exc:
+        raise ValueError(
+            f'Expected a size from 6MiB on, with its unit, such as "4GB" or "512MiB", found "{text}". Correct it, or '
+            "write null for the limit of the settings."
+        ) from exc
 
 
 def parse_start_date(text: str) -> datetime:

@@ -13,13 +13,14 @@ from typing import Any, Final, NamedTuple
 
 from pipcook_provider.errors import Problem
 from pipcook_provider.masking import masked
-from pipcook_provider.spec.airflow import check_continuous, parse_schedule, parse_start_date
+from pipcook_provider.spec.airflow import check_continuous, parse_memory, parse_schedule, parse_start_date
 from pipcook_provider.spec.credentials import refuse_credentials
 from pipcook_provider.spec.framework import check_framework
 from pipcook_provider.spec.keys import misspelt
 from pipcook_provider.spec.names import did_you_mean, nearest
-from pipcook_provider.spec.places import Path, Places, json_path, line_column
+from pipcook_provider.spec.places import Path, Place, Places, json_path, line_column
 from pipcook_provider.spec.schema import Schema, at, compile_schema, known_keys, schema
+from pipcook_provider.spec.stages import check_any_stage, check_stage, stage_names
 from pipcook_provider.spec.uri import absolute_origin, resolve_script
 
 _KINDS: Final[Mapping[str, str]] = {
@@ -33,12 +34,20 @@ _KINDS: Final[Mapping[str, str]] = {
 }
 
 
+Source = Callable[[Path], str | None]
+"""Returns the file of defaults that the value at a path comes from, where the document itself has none there."""
+
+
 class Flaw(NamedTuple):
-    """Something wrong at a path; the place shown is that of the value, or of its key."""
+    """Something wrong at a path; the place shown is that of the value, or of its key.
+
+    :param beside: path of another value without which it would be right.
+    """
 
     path: Path
     message: str
     at_key: bool = False
+    beside: Path = ()
 
 
 class Departure(NamedTuple):
@@ -49,25 +58,49 @@ class Departure(NamedTuple):
     operand: Any
 
 
-def diagnose(text: str, document: Any, origin: str) -> tuple[Problem, ...]:
+def diagnose(text: str, document: Any, origin: str, source: Source = lambda _: None) -> tuple[Problem, ...]:
     """Return all problems of a document that is valid JSON, in the order of the text.
 
     :param text: the document.
-    :param document: the same, parsed.
+    :param document: the same, parsed, with defaults where it gets some.
     :param origin: path or URL of the document.
+    :param source: tells where defaults come from.
     """
-    return located(text, set(_flaws(document, origin)))
+    return located(text, set(_flaws(document, origin)), source)
 
 
-def located(text: str, flaws: set[Flaw]) -> tuple[Problem, ...]:
-    """Give flaws their places, and order them by these; no user or password in an address is shown."""
+def diagnose_defaults(text: str, document: Any) -> tuple[Problem, ...]:
+    """Return all problems of a file of defaults that is valid JSON, in the order of the text."""
+    return located(text, set(_flaws_of_defaults(document)))
+
+
+def located(text: str, flaws: set[Flaw], source: Source = lambda _: None) -> tuple[Problem, ...]:
+    """Give flaws their places, and order them by these; no user or password in an address is shown.
+
+    A flaw of a value that comes from defaults is shown where the value would stand, and says which file it is from.
+    """
     text = text.removeprefix("\ufeff")
     places = Places.of(text).by_path
-    found = sorted((places[flaw.path][flaw.at_key], flaw) for flaw in flaws)
+    found = sorted((_place(flaw.path, places)[flaw.at_key], flaw) for flaw in flaws)
     return tuple(
-        Problem(masked(flaw.message), masked(json_path(flaw.path)), *line_column(text, offset))
+        Problem(
+            masked(f"{flaw.message}{_inherited(flaw, places, source)}"),
+            masked(json_path(flaw.path)),
+            *line_column(text, offset),
+        )
         for offset, flaw in found
     )
+
+
+def _place(path: Path, places: Mapping[Path, Place]) -> Place:
+    while path not in places:
+        path = path[:-1]
+    return places[path]
+
+
+def _inherited(flaw: Flaw, places: Mapping[Path, Place], source: Source) -> str:
+    files = {path: source(path) for path in (flaw.path, flaw.beside) if path not in places}
+    return "".join(f" The value of {json_path(path)} comes from {file}." for path, file in files.items() if file)
 
 
 def shown(value: Any, limit: int = 60) -> str:
@@ -91,11 +124,30 @@ def _flaws(document: Any, origin: str) -> Iterator[Flaw]:
         )
     else:
         yield from _misspelt_keys(document)
-        yield from _departures(document)
+        yield from _departures(document, schema())
         yield from _unusable_scripts(document, origin)
-        yield from _unusable_options(document)
+        names = stage_names(document)
+        yield from _unusable_options(document, lambda name: check_stage(name, names))
         yield from _refusal(("origin",), document.get("origin"), refuse_credentials)
         yield from _refusal((), origin, refuse_credentials)
+
+
+def _flaws_of_defaults(document: Any) -> Iterator[Flaw]:
+    if not isinstance(document, dict):
+        yield Flaw((), f'Expected an object with the key "options", found {_found(document)}.')
+        return
+    for name in document.keys() - {"$schema", "options"}:
+        near = did_you_mean(name, ("options",))
+        remedy = near or (' Write it below "options".' if name in known_keys("options") else " Remove it.")
+        yield Flaw(
+            (name,),
+            f'Expected only the key "options" in the defaults of a folder, found "{name}".{remedy}',
+            at_key=True,
+        )
+    options = {"options": document.get("options")}
+    yield from _misspelt_keys(options)
+    yield from _departures(options, {"properties": {"options": at(("options",))}, "$defs": schema()["$defs"]})
+    yield from _unusable_options(options, check_any_stage)
 
 
 def _misspelt_keys(document: Mapping[str, Any]) -> Iterator[Flaw]:
@@ -107,10 +159,10 @@ def _misspelt_keys(document: Mapping[str, Any]) -> Iterator[Flaw]:
         )
 
 
-def _departures(document: Mapping[str, Any]) -> Iterator[Flaw]:
+def _departures(document: Mapping[str, Any], conforming: Schema) -> Iterator[Flaw]:
     from jsonschema import Draft202012Validator
 
-    for error in Draft202012Validator(schema()).iter_errors(document):
+    for error in Draft202012Validator(conforming).iter_errors(document):
         departure = Departure(tuple(error.absolute_path), error.instance, error.validator_value)
         keyword = "propertyNames" if "propertyNames" in error.absolute_schema_path else str(error.validator)
         yield from _TRANSLATORS[keyword](departure)
@@ -127,24 +179,45 @@ def _unusable_scripts(document: Mapping[str, Any], origin: str) -> Iterator[Flaw
         yield from _refusal(path, script, lambda reference: resolve_script(reference, origin))
 
 
-def _unusable_options(document: Mapping[str, Any]) -> Iterator[Flaw]:
+def _unusable_options(document: Mapping[str, Any], check_stage_name: Callable[[str], None]) -> Iterator[Flaw]:
     options = document.get("options")
     if not isinstance(options, dict):
         return
     yield from _refusal(("options", "framework"), options.get("framework"), check_framework)
     airflow = options.get("airflow")
     if isinstance(airflow, dict):
-        yield from _refusal(("options", "airflow", "schedule"), airflow.get("schedule"), parse_schedule)
-        yield from _refusal(("options", "airflow", "start_date"), airflow.get("start_date"), parse_start_date)
-        path = ("options", "airflow", "max_active_runs")
-        runs = airflow.get("max_active_runs")
-        schedule = airflow.get("schedule")
-        continuous = isinstance(schedule, str) and schedule.strip() == "@continuous"
-        if continuous and runs is not None and compile_schema(at(path))(runs):
+        yield from _refusal((*_AIRFLOW, "schedule"), airflow.get("schedule"), parse_schedule)
+        yield from _refusal((*_AIRFLOW, "start_date"), airflow.get("start_date"), parse_start_date)
+        yield from _too_many_runs(airflow)
+        yield from _unusable_memory((*_AIRFLOW, "memory"), airflow.get("memory"))
+        stages = airflow.get("stages")
+        for name, stage in stages.items() if isinstance(stages, dict) else ():
+            path = (*_AIRFLOW, "stages", name)
             try:
-                check_continuous(runs)
+                check_stage_name(name)
             except ValueError as exc:
-                yield Flaw(path, str(exc))
+                yield Flaw(path, str(exc), at_key=True)
+            if isinstance(stage, dict):
+                yield from _unusable_memory((*path, "memory"), stage.get("memory"))
+
+
+_AIRFLOW: Final = ("options", "airflow")
+
+
+def _too_many_runs(airflow: Mapping[str, Any]) -> Iterator[Flaw]:
+    path = (*_AIRFLOW, "max_active_runs")
+    runs, schedule = airflow.get("max_active_runs"), airflow.get("schedule")
+    continuous = isinstance(schedule, str) and schedule.strip() == "@continuous"
+    if continuous and runs is not None and compile_schema(at(path))(runs):
+        try:
+            check_continuous(runs)
+        except ValueError as exc:
+            yield Flaw(path, str(exc), beside=(*_AIRFLOW, "schedule"))
+
+
+def _unusable_memory(path: Path, value: Any) -> Iterator[Flaw]:
+    if compile_schema(at(path))(value):
+        yield from _refusal(path, value, parse_memory)
 
 
 def _refusal(path: Path, value: Any, reader: Callable[[str], object]) -> Iterator[Flaw]:

@@ -47,6 +47,8 @@ def is_pipeline_file(path: Path) -> bool:
     """
     from pipcook_provider.spec.parse import is_pipeline_document
 
+    if path.name == DEFAULTS_NAME:
+        return False
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAXIMUM_BYTES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Final
 
@@ -10,6 +11,17 @@ from pipcook_provider.spec.credentials import refuse_credentials
 # The same forms as in pipcook_provider.frameworks.reference, which lies in another layer; a test compares the two.
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,59}(@[0-9][0-9a-z.+-]{0,39})?")
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+-]+):")
+
+
+def absolute_framework(text: str, folder: str) -> str:
+    """Return a reference that means the same wherever it stands: a relative path as an absolute one.
+
+    :param text: a reference that `check_framework` accepts.
+    :param folder: what a relative path is relative to.
+    """
+    if (_NAME.fullmatch(text) and not text.endswith(".zip")) or _SCHEME.match(text) or text.startswith("~"):
+        return text
+    return os.path.normpath(os.path.join(folder, text))  # noqa: PTH118
 
 
 def check_framework(text: str) -> None:

@@ -3,21 +3,50 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Iterator, Mapping
+from pathlib import Path as File
+from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import unquote
 
-from pipcook_provider.errors import Problem
+from pipcook_provider.errors import Problem, SpecError
 from pipcook_provider.masking import masked
+from pipcook_provider.spec.defaults import DefaultsFile, describe_file, find_defaults, read_defaults
 from pipcook_provider.spec.diagnose import Flaw, located
+from pipcook_provider.spec.folder import DEFAULTS_NAME
 from pipcook_provider.spec.keys import unknown_keys
-from pipcook_provider.spec.model import PipelineSpec
+from pipcook_provider.spec.model import Gpu, PipelineSpec
 from pipcook_provider.spec.names import did_you_mean, slip
-from pipcook_provider.spec.parse import parse_pipeline
+from pipcook_provider.spec.parse import load_pipeline_spec, parse_pipeline
 from pipcook_provider.spec.places import Path, Places, json_path, line_column
+from pipcook_provider.spec.reader import read_file
 from pipcook_provider.spec.schema import known_keys
 
 _CREDENTIALS: Final = re.compile(r"https?://[^/?#\s]*@", re.IGNORECASE)
+
+
+class Finding(NamedTuple):
+    """Something that lint tells.
+
+    :param file: path of the file that it is about: the document's, or that of its defaults.
+    """
+
+    level: Literal["error", "warning"]
+    file: str
+    problem: Problem
+
+
+def lint_file(path: File) -> tuple[Finding, ...]:
+    """Return what is wrong with a document on this machine, or else warnings about it; the same of its defaults."""
+    if path.name == DEFAULTS_NAME:
+        return tuple(_told_of_defaults(describe_file(str(path), path)))
+    try:
+        text, spec = read_file(path), load_pipeline_spec(path)
+    except SpecError as exc:
+        return tuple(Finding("error", exc.origin, problem) for problem in exc.problems)
+    told = [Finding("warning", str(path), problem) for problem in _warnings(text, spec)]
+    for file in find_defaults(path) if "origin" not in spec.document else ():
+        told += _told_of_defaults(file)
+    return tuple(told)
 
 
 def lint_pipeline(text: str, origin: str) -> tuple[Problem, ...]:
@@ -27,11 +56,42 @@ def lint_pipeline(text: str, origin: str) -> tuple[Problem, ...]:
     :param origin: path or URL of the document.
     :raises SpecError: the document cannot be used.
     """
-    spec = parse_pipeline(text, origin)
+    return _warnings(text, parse_pipeline(text, origin))
+
+
+def _warnings(text: str, spec: PipelineSpec) -> tuple[Problem, ...]:
     flaws = {*_unknown(spec.document), *_near_misses(spec), *_overruled(spec), *_pointless(spec)}
-    flaws |= set(_credentials((), spec.document))
-    problems = (*located(text, flaws), *_repeated(text.removeprefix("\ufeff")))
+    flaws |= {*_without_effect(spec), *_credentials((), spec.document)}
+    return _told(text, flaws)
+
+
+def _told(text: str, flaws: set[Flaw]) -> tuple[Problem, ...]:
+    """Give warnings their places. What a document has from defaults fits some documents and not others: no warning."""
+    own = Places.of(text.removeprefix("\ufeff")).by_path
+    problems = (
+        *located(text, {flaw for flaw in flaws if flaw.path in own}),
+        *_repeated(text.removeprefix("\ufeff")),
+    )
     return tuple(sorted(problems, key=lambda problem: (problem.line, problem.column)))
+
+
+def _told_of_defaults(file: DefaultsFile) -> Iterator[Finding]:
+    if not file.is_trusted:
+        message = (
+            "These defaults are ignored: the file belongs neither to root, nor to you, nor to the owner of the document. "
+            "Make it your own, or delete it."
+        )
+        yield Finding("warning", file.path, Problem(message, "$", 1, 1))
+        return
+    try:
+        document = {"options": read_defaults(file)}
+    except SpecError as exc:
+        yield from (Finding("error", exc.origin, problem) for problem in exc.problems)
+        return
+    flaws = {*_unknown(document), *_near_misses_in(("options", "train"), document["options"].get("train") or {})}
+    flaws |= set(_credentials((), document))
+    for problem in _told(read_file(File(file.path)), flaws):
+        yield Finding("warning", file.path, problem)
 
 
 def _unknown(document: Any) -> Iterator[Flaw]:
@@ -41,15 +101,18 @@ def _unknown(document: Any) -> Iterator[Flaw]:
 
 
 def _near_misses(spec: PipelineSpec) -> Iterator[Flaw]:
+    yield from _near_misses_in(("options", "train"), spec.train)
     entries = "artifact" if "artifact" in spec.document else "artifacts"
-    sections: list[tuple[Path, Any]] = [(("options", "train"), spec.train)]
-    sections += [((entries, index), artifact.options) for index, artifact in enumerate(spec.artifacts)]
-    for path, section in sections:
-        known = known_keys(*path)
-        for name in section.keys() - set(known):
-            meant = slip(name, known)
-            if meant is not None and meant not in section:
-                yield Flaw((*path, name), f'The key "{name}" is close to "{meant}". Did you mean that?', at_key=True)
+    for index, artifact in enumerate(spec.artifacts):
+        yield from _near_misses_in((entries, index), artifact.options)
+
+
+def _near_misses_in(path: Path, section: Mapping[str, Any]) -> Iterator[Flaw]:
+    known = known_keys(*path)
+    for name in section.keys() - set(known):
+        meant = slip(name, known)
+        if meant is not None and meant not in section:
+            yield Flaw((*path, name), f'The key "{name}" is close to "{meant}". Did you mean that?', at_key=True)
 
 
 def _overruled(spec: PipelineSpec) -> Iterator[Flaw]:
@@ -68,16 +131,29 @@ def _pointless(spec: PipelineSpec) -> Iterator[Flaw]:
         yield Flaw(
             ("options", "airflow", "catchup"), 'There is nothing to catch up with: "start_date" is missing. Add it.'
         )
-    if airflow.runner == "docker":
+
+
+def _without_effect(spec: PipelineSpec) -> Iterator[Flaw]:
+    """Yield what only containers have where there are none, and GPUs of stages that ask for none."""
+    options = (spec.document.get("options") or {}).get("airflow") or {}
+    sections: list[tuple[Path, Any]] = [(("options", "airflow"), options)]
+    sections += [
+        (("options", "airflow", "stages", name), stage) for name, stage in (options.get("stages") or {}).items()
+    ]
+    if spec.airflow.runner == "process":
+        for path, section in sections:
+            for name in ("image", "network", "gpus", "memory"):
+                if section and section.get(name) is not None:
+                    yield Flaw(
+                        (*path, name),
+                        f'"{name}" has no effect: it is for containers, and the runner is "process". Remove one of them.',
+                        at_key=True,
+                    )
+    elif options.get("gpus") and spec.gpu is Gpu.NO and not any(stage.gpu for stage in spec.airflow.stages.values()):
         yield Flaw(
-            ("options", "airflow", "runner"),
-            'There is no runner "docker" yet: this version runs stages in processes only, and refuses to run this '
-            'pipeline. Remove it, or write "process".',
-        )
-    if airflow.image is not None:
-        yield Flaw(
-            ("options", "airflow", "image"),
-            "The image is not used: this version runs stages in processes only. Remove it.",
+            ("options", "airflow", "gpus"),
+            '"gpus" has no effect: no stage gets a GPU. Write "gpu": true, or "auto", into options.train, or remove it.',
+            at_key=True,
         )
 
 

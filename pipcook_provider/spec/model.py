@@ -68,6 +68,26 @@ class ArtifactSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StageOptions:
+    """How one stage is run; what is not said is ``None`` or empty.
+
+    :param image: container images by ``cpu`` and ``gpu``.
+    :param network: whether it reaches the network, or the name of a container network.
+    :param gpu: whether it gets GPUs; ``None``: as ``options.train.gpu`` says of the model's stage.
+    :param memory: bytes that its container may use.
+    :param pool: Airflow pool of its task.
+    :param queue: queue of the workers that its task runs on.
+    """
+
+    image: Mapping[str, str] = field(default_factory=dict)
+    network: bool | str | None = None
+    gpu: bool | None = None
+    memory: int | None = None
+    pool: str | None = None
+    queue: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AirflowOptions:
     """``options.airflow`` of a document; what it does not say is ``None``, empty or false.
 
@@ -85,7 +105,11 @@ class AirflowOptions:
     :param execution_timeout: seconds after which a task is stopped and failed.
     :param description: what the list of DAGs says about the pipeline.
     :param runner: where stages run; ``None``: as the settings say.
-    :param image: container image for the docker runner.
+    :param image: container images of the stages, by ``cpu`` and ``gpu``; of what is missing the launcher chooses one.
+    :param network: whether stages reach the network, or the name of a container network; ``None``: the datasource does.
+    :param gpus: how many GPUs a stage that gets some asks for.
+    :param memory: bytes that the container of a stage may use; ``None``: as the settings say.
+    :param stages: what single stages have otherwise, by task id or role.
     :param env: environment variables of the stages, as they stand.
     """
 
@@ -103,7 +127,11 @@ class AirflowOptions:
     execution_timeout: float | None = None
     description: str | None = None
     runner: Literal["process", "docker"] | None = None
-    image: str | None = None
+    image: Mapping[str, str] = field(default_factory=dict)
+    network: bool | str | None = None
+    gpus: int = 1
+    memory: int | None = None
+    stages: Mapping[str, StageOptions] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -121,7 +149,7 @@ class PipelineSpec:
     :param train: ``options.train``.
     :param options: the document's options without ``airflow``.
     :param airflow: ``options.airflow``.
-    :param document: the document as parsed, unchanged.
+    :param document: the document as parsed; the defaults of its folder stand in its options.
     """
 
     origin: str

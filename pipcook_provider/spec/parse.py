@@ -15,11 +15,13 @@ from pipcook_provider.errors import SpecError
 from pipcook_provider.masking import masked
 from pipcook_provider.spec.airflow import airflow_options
 from pipcook_provider.spec.credentials import refuse_credentials
+from pipcook_provider.spec.defaults import NO_DEFAULTS, load_defaults
 from pipcook_provider.spec.framework import check_framework
 from pipcook_provider.spec.keys import misspelt
 from pipcook_provider.spec.model import ArtifactSpec, PipelineSpec
 from pipcook_provider.spec.reader import read, read_file
 from pipcook_provider.spec.schema import predicate
+from pipcook_provider.spec.stages import check_stage, stage_names
 from pipcook_provider.spec.uri import absolute_origin, resolve_script
 
 _PIPELINE_KEY: Final = re.compile(
@@ -42,24 +44,34 @@ def parse_pipeline(text: str, origin: str) -> PipelineSpec:
     :param origin: path or URL of the document; relative URIs in it are resolved against it.
     :raises SpecError: the document cannot be used; holds every problem, in the order of the text.
     """
+    return _parse(text, origin)
+
+
+def load_pipeline_spec(path: Path) -> PipelineSpec:
+    """Read a pipeline document from a file in UTF-8, with the defaults of its folder and of those above it.
+
+    A document that states its ``origin`` gets none: it is a run's own, and they were written into it.
+
+    :raises SpecError: the file cannot be read, or the document or defaults cannot be used.
+    """
+    return _parse(read_file(path), str(path), path)
+
+
+def _parse(text: str, origin: str, file: Path | None = None) -> PipelineSpec:
     document = read(text, origin)
+    defaults = NO_DEFAULTS
     cause: ValueError | None = None
     if predicate()(document) and not misspelt(document):
+        if file is not None and "origin" not in document:
+            defaults = load_defaults(file)
+            document = defaults.below(document)
         try:
             return _build(document, origin)
         except ValueError as exc:
             cause = ValueError(masked(str(exc)))  # tracebacks show it too
     from pipcook_provider.spec.diagnose import diagnose
 
-    raise SpecError(masked(origin), diagnose(text, document, origin)) from cause
-
-
-def load_pipeline_spec(path: Path) -> PipelineSpec:
-    """Read a pipeline document from a file in UTF-8.
-
-    :raises SpecError: the file cannot be read, or the document cannot be used.
-    """
-    return parse_pipeline(read_file(path), str(path))
+    raise SpecError(masked(origin), diagnose(text, document, origin, defaults.source)) from cause
 
 
 def is_pipeline_document(text: str) -> bool:
@@ -104,6 +116,11 @@ def _build(document: Mapping[str, Any], origin: str) -> PipelineSpec:
     options = document.get("options") or {}
     if framework := options.get("framework"):
         check_framework(framework)
+    airflow = airflow_options(options.get("airflow") or {})
+    if airflow.stages:
+        names = stage_names(document)
+        for name in airflow.stages:
+            check_stage(name, names)
     return PipelineSpec(
         origin=origin,
         type=document.get("type"),
@@ -114,6 +131,6 @@ def _build(document: Mapping[str, Any], origin: str) -> PipelineSpec:
         framework=framework,
         train=options.get("train") or {},
         options={name: value for name, value in options.items() if name != "airflow"},
-        airflow=airflow_options(options.get("airflow") or {}),
+        airflow=airflow,
         document=document,
     )

@@ -38,15 +38,16 @@ class _NumberError(ValueError):
     """A number that JSON, or a float, cannot carry; its argument is the literal."""
 
 
-def read_file(path: Path) -> str:
+def read_file(path: Path, what: str = "a pipeline document") -> str:
     """Return the text of a document, without its byte order mark.
 
+    :param what: what it is, as errors name it.
     :raises SpecError: the file cannot be read, or is not UTF-8.
     """
     try:
         data = path.read_bytes()
     except OSError as exc:
-        _fail(str(path), "", 0, f"Expected a pipeline document, but the file cannot be read: {exc.strerror}.", exc)
+        _fail(str(path), "", 0, f"Expected {what}, but the file cannot be read: {exc.strerror}.", exc)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as exc:

@@ -92,12 +92,16 @@ def _both(first: Check, second: Check) -> Check:
     return lambda value: first(value) and second(value)
 
 
+def _either(first: Check, second: Check) -> Check:
+    return lambda value: first(value) or second(value)
+
+
 def _type(part: Schema) -> Check:
     names = [part["type"]] if isinstance(part["type"], str) else part["type"]
-    if len(names) == 1:
-        return _TYPES[names[0]]
-    first, second = (_TYPES[name] for name in names)
-    return lambda value: first(value) or second(value)
+    first, *others = (_TYPES[name] for name in names)
+    for other in others:
+        first = _either(first, other)
+    return first
 
 
 def _enum(part: Schema) -> Check:

@@ -6,7 +6,7 @@ Layout under a cache's root::
     .entries/{name}~{id}/content/   the tree as built; never changed once it is published
     .entries/{name}~{id}/SHA256SUMS digest of each file (:mod:`.contents`)
     .entries/{name}~{id}/entry.json key, source, archive, created, size, files, digest of SHA256SUMS
-    .uses/{name}~{id}/{unique}      marks of the processes that use this generation (:mod:`.uses`)
+    .uses/{name}~{id}/{unique}      marks of the processes that use this generation, or of what outlives them (:mod:`.uses`)
     .locks/{name}.lock              held while the entry is built, repaired or pruned (:mod:`.lease`)
     .building/{name}~{id}/          what is being built; what the dead leave is removed by the next builder, or pruned
     .downloads/                     what has arrived so far of archives; whoever builds puts it there
@@ -146,6 +146,12 @@ class Entry:
             return parse_sums(text)
         except (OSError, ValueError) as exc:
             raise _DamagedError(path, exc) from exc
+
+    def keep(self, seconds: float) -> None:
+        """Mark as used by this process, and for so long after it is gone; where nothing can be written, do nothing."""
+        layout = Layout(self.path.parents[2])
+        if self.path == layout.entries / self.generation / CONTENT:
+            uses.mark(layout.uses / self.generation, outlived_by=seconds)
 
     @cached_property
     def _record(self) -> dict[str, Any]:
@@ -287,7 +293,7 @@ class Cache:
             ) from exc
 
     def last_use(self, entry: Entry) -> tuple[datetime, bool]:
-        """Return when an entry was last used (UTC), and whether a living process uses it now.
+        """Return when an entry was last used (UTC), and whether it is used now.
 
         :raises CacheError: it was never used, and its record of when it was built is missing or damaged.
         """

@@ -80,7 +80,17 @@ def is_dead(path: Path) -> bool:
                 return True
             if owner.start is not None:
                 return False
-        return _is_silent(path, seen)
+        return _is_silent(path, seen, _SILENCE)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+
+
+def is_silent(path: Path, seconds: float) -> bool:
+    """Return whether a lease gave no sign of life for so long, or is not there, without touching it."""
+    try:
+        return _is_silent(path, path.stat(), seconds)
     except FileNotFoundError:
         return True
     except OSError:
@@ -166,12 +176,12 @@ def _stays_unwritten(path: Path, seen: os.stat_result) -> bool:
     return path.stat().st_ino == seen.st_ino and _lease(path).owner is None
 
 
-def _is_silent(path: Path, seen: os.stat_result) -> bool:
+def _is_silent(path: Path, seen: os.stat_result, seconds: float) -> bool:
     from tempfile import TemporaryFile
 
-    if time.time() - seen.st_mtime < _SILENCE:
+    if time.time() - seen.st_mtime < seconds:
         return False
     # Judged by the clock that wrote the time: that of the file system, which may be another host's. Not in the
     # lease's own folder, whose time says something already.
     with TemporaryFile(dir=path.parent.parent) as clock:
-        return os.fstat(clock.fileno()).st_mtime - path.stat().st_mtime >= _SILENCE
+        return os.fstat(clock.fileno()).st_mtime - path.stat().st_mtime >= seconds

@@ -178,10 +178,18 @@ class Workspace:
 
     def begin_output(self, task_id: str) -> Path:
         """Return an empty folder for what a stage writes while it runs; :meth:`publish` makes it the stage's output."""
-        folder = self._partial(task_id)
+        folder = self.partial_output(task_id)
         with self._writable():
             _empty(folder)
         return folder
+
+    def partial_output(self, task_id: str) -> Path:
+        """Return the folder of what a stage writes while it runs."""
+        return self._stages / f"{task_id}.partial"
+
+    def discard_output(self, task_id: str) -> None:
+        """Remove what a stage wrote."""
+        shutil.rmtree(self.partial_output(task_id), ignore_errors=True)
 
     def publish(self, task_id: str) -> None:
         """Make what a stage wrote its output, in the place of what an earlier attempt left."""
@@ -190,7 +198,7 @@ class Workspace:
     def publish_model(self, task_id: str, document: Mapping[str, Any]) -> None:
         """Make what the model's stage wrote the run's model, with ``pipeline.json``: what it was made from."""
         with self._writable():
-            _write_json(self._partial(task_id) / "pipeline.json", document)
+            _write_json(self.partial_output(task_id) / "pipeline.json", document)
         self._replace(self.model, task_id)
 
     def _replace(self, target: Path, task_id: str) -> None:
@@ -200,23 +208,44 @@ class Workspace:
                 shutil.rmtree(former)
             if target.exists():
                 target.replace(former)
-            self._partial(task_id).replace(target)
+            self.partial_output(task_id).replace(target)
             shutil.rmtree(former, ignore_errors=True)
 
     def output(self, task_id: str) -> Path:
         """Return the folder of a finished stage's output."""
         return self._stages / task_id
 
+    def context(self, task_id: str) -> Path:
+        """Return the path of a stage's context document."""
+        return self._stages / f"{task_id}.json"
+
+    def kept(self) -> tuple[str, ...]:
+        """Return what scripts have kept in ``cache``, as paths relative to the workspace."""
+        cache = self.root / "cache"
+        entries = sorted(cache.iterdir()) if cache.is_dir() else []
+        return tuple(self.relative(entry) for entry in entries if entry != self._stages)
+
+    def check_folders(self) -> None:
+        """Refuse to work in folders that a stage made into links: what is written there would land elsewhere.
+
+        :raises WorkspaceError: one is a link.
+        """
+        partials = self._stages.glob("*.partial") if self._stages.is_dir() else ()
+        for folder in (self.root / "cache", self._stages, self.data, self.model, self.scripts, *partials):
+            if folder.is_symlink():
+                raise WorkspaceError(
+                    f"expected {folder} to be a folder of the run, found a link to {folder.readlink()}: a script has put it "
+                    "there, and what the run writes would land elsewhere, so nothing was written. Mend the script, and "
+                    f"start a new run."
+                )
+
     def write_context(self, task_id: str, context: Mapping[str, Any]) -> Path:
         """Write a stage's context document and return its path."""
-        path = self._stages / f"{task_id}.json"
+        path = self.context(task_id)
         with self._writable():
             self._stages.mkdir(parents=True, exist_ok=True)
             _write_json(path, context)
         return path
-
-    def _partial(self, task_id: str) -> Path:
-        return self._stages / f"{task_id}.partial"
 
     @contextmanager
     def _writable(self) -> Iterator[None]:

@@ -396,7 +396,7 @@ def test_javascript(tmp_path: Path, told: Told) -> None:
     assert framework.node_modules == first / "node_modules"
     assert framework.site_packages == first / "site-packages"
     manifest = read_manifest(first)
-    assert manifest["platform"] == Platform.current(javascript=True).key
+    assert manifest["platform"] == Platform.current().with_node().key
     found = {item["path"]: item for item in manifest["installed"] if "path" in item}
     nested = "node_modules/is-odd/node_modules/is-number"
     assert {path: item["version"] for path, item in found.items()} == {

@@ -3,10 +3,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote, unquote
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
@@ -29,9 +32,10 @@ from pipcook_provider.frameworks import (
     absolute_reference,
     build_framework,
     ensure_framework,
+    keep_framework,
     sources,
 )
-from pipcook_provider.frameworks.housekeeping import list_frameworks, verify_frameworks
+from pipcook_provider.frameworks.housekeeping import list_frameworks, prune_frameworks, verify_frameworks
 from pipcook_provider.frameworks.pack import pack
 from pipcook_provider.frameworks.platform import Platform
 from pipcook_provider.settings import Credential, Settings
@@ -419,6 +423,36 @@ def ensure_in_processes(count: int, reference: str, home: Path) -> list[str]:
     return [process.communicate()[0] for process in processes]
 
 
+def test_keep(server: Server, settings: Settings, tmp_path: Path) -> None:
+    """A framework may be used for some time after the process that got it; one outside of the cache needs nothing."""
+    url = server.put("/toy.zip", zipped())
+    code = (
+        "import sys; from dataclasses import replace; from pathlib import Path; "
+        "from pipcook_provider.frameworks import ensure_framework, keep_framework; "
+        "from pipcook_provider.settings import Settings; "
+        "framework = ensure_framework(sys.argv[1], replace(Settings.load(), home=Path(sys.argv[2]))); "
+        "keep_framework(framework, float(sys.argv[3])); print(framework.path)"
+    )
+
+    def ensure(seconds: int) -> None:
+        subprocess.run([sys.executable, "-c", code, url, str(settings.home), str(seconds)], check=True)
+
+    ensure(0)
+    assert not list_frameworks(settings)[0].is_used
+    ensure(3600)
+    assert list_frameworks(settings)[0].is_used
+    assert prune_frameworks(settings, older_than=timedelta()) == []
+    [mark] = (settings.home / "framework/.uses").glob("*/*")
+    os.utime(mark, (0, time.time() - 3601))
+    assert not list_frameworks(settings)[0].is_used
+    assert [one.reason for one in prune_frameworks(settings, older_than=timedelta())] == ["leftover", "unused"]
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "framework.json").write_text('{"name": "toy", "version": "1"}')
+    keep_framework(ensure_framework(str(elsewhere), settings), 3600)
+    assert [path.name for path in elsewhere.iterdir()] == ["framework.json"]
+
+
 def test_many_at_once(server: Server, tmp_path: Path) -> None:
     """Eight processes that want the same framework do one download and have the same folder."""
     url = server.put("/toy.zip", zipped(padding="x" * 5_000_000))
@@ -462,7 +496,7 @@ def test_javascript_mirror(monkeypatch: pytest.MonkeyPatch, server: Server, sett
     (recipe / "framework.json").write_text(json.dumps({"name": "toy", "packages": packages}))
     monkeypatch.setattr(sources, "JAVASCRIPT_MIRROR", f"{server.url}/m/")
     with_recipe = replace(settings, framework_recipes=(recipe.parent,))
-    path = f"/m/{Platform.current(javascript=True).mirror_paths('toy', '3.0.1', None)[0]}"
+    path = f"/m/{Platform.current().with_node().mirror_paths('toy', '3.0.1', None)[0]}"
     server.put(path, zipped(version="3.0.1"))
     assert ensure_framework("toy@3.0.1", with_recipe).path.joinpath("site-packages/toy.py").is_file()
     server.put(path, status=500)

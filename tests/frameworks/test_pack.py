@@ -123,7 +123,7 @@ def test_javascript(tmp_path: Path) -> None:
     """A framework with JavaScript packages goes to the folder of this Node.js."""
     packages = [{"name": "is-odd", "type": "js"}]
     path = pack(write_framework(tmp_path / "toy", packages=packages), tmp_path / "mirror", REPORT)
-    node = Platform.current(javascript=True).node
+    node = Platform.current().with_node().node
     assert node is not None
     assert path.parent.name == f"node{node.major}-{HERE.python}"
     assert path.name == f"toy@1.2.3-{BINARIES}-v{node.napi}.zip"

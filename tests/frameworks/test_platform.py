@@ -36,7 +36,7 @@ def test_cuda() -> None:
 
 def test_current() -> None:
     """This machine is spelled as mirrors spell it; Node.js is asked about itself, once."""
-    here = Platform.current(javascript=True)
+    here = Platform.current().with_node()
     asked = subprocess.run(
         ["node", "-p", "process.version + ' ' + process.versions.napi + ' ' + process.arch + ' ' + process.platform"],
         capture_output=True,
@@ -54,9 +54,9 @@ def test_broken_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A node that is no Node.js is named, as is its absence."""
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(FrameworkError, match="PATH leads to no program node"):
-        Platform.current(javascript=True)
+        Platform.current().with_node()
     program = tmp_path / "node"
     program.write_text("#!/bin/sh\necho no\n")
     program.chmod(0o755)
     with pytest.raises(FrameworkError, match=r"node was expected to be Node\.js and to tell its version"):
-        Platform.current(javascript=True)
+        Platform.current().with_node()

@@ -44,20 +44,28 @@ def test_nothing_to_say() -> None:
             ["overruled", "3"],
         ),
         ({**SMALL, "options": {"airflow": {"catchup": True}}}, "$.options.airflow.catchup", ["start_date"]),
-        (
-            {**SMALL, "options": {"airflow": {"image": "i", "runner": "process"}}},
-            "$.options.airflow.image",
-            ["not used", "processes only"],
+        *(
+            (
+                {**SMALL, "options": {"train": {"gpu": True}, "airflow": {"runner": "process", name: value}}},
+                f"$.options.airflow.{name}",
+                [f'"{name}" has no effect', 'the runner is "process"'],
+            )
+            for name, value in {"image": "i", "network": False, "gpus": 2, "memory": "1GB"}.items()
         ),
         (
-            {**SMALL, "options": {"airflow": {"runner": "docker"}}},
-            "$.options.airflow.runner",
-            ["this version runs stages in processes only"],
+            {**SMALL, "options": {"airflow": {"runner": "process", "stages": {"model": {"memory": "1GB"}}}}},
+            "$.options.airflow.stages.model.memory",
+            ["has no effect"],
         ),
         (
-            {**SMALL, "options": {"airflow": {"image": "i"}}},
-            "$.options.airflow.image",
-            ["this version runs stages in processes only"],
+            {**SMALL, "options": {"train": {"gpu": False}, "airflow": {"gpus": 2}}},
+            "$.options.airflow.gpus",
+            ["no stage gets a GPU", "options.train"],
+        ),
+        (
+            {**SMALL, "options": {"airflow": {"stages": {"model": {"sla": 1}}}}},
+            "$.options.airflow.stages.model.sla",
+            ["nothing reads it"],
         ),
         ({**SMALL, "datasource": "d.py?url=http%3A%2F%2Fu:pw@h/a.zip"}, "$.datasource", ["user or password"]),
         ({**SMALL, "options": {"train": {"modelUrl": "https://u@h/m"}}}, "$.options.train.modelUrl", ["zip"]),
@@ -68,6 +76,27 @@ def test_warning(document: Any, path: str, words: list[str]) -> None:
     ((found, message),) = warnings(document)
     assert found == path
     assert [word for word in words if word not in message] == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"airflow": {"runner": "docker", "image": "i", "network": True, "memory": "1GB"}},
+        {"airflow": {"image": "i", "memory": "1GB"}},
+        {"train": {"gpu": "auto"}, "airflow": {"gpus": 2}},
+        {"airflow": {"gpus": 2, "stages": {"dataflow_1": {"gpu": True}}}},
+        {
+            "airflow": {
+                "runner": "process",
+                "image": None,
+                "stages": {"model": {"queue": "q", "pool": "p"}, "dataflow": None},
+            }
+        },
+    ],
+)
+def test_nothing_to_say_of_containers(options: dict[str, Any]) -> None:
+    """What a container takes is no warning where the runner is docker, or is left to the settings."""
+    assert warnings({**SMALL, "dataflow": ["a.py"], "options": options}) == []
 
 
 def test_repeated_key_and_order() -> None:

@@ -21,6 +21,7 @@ from pipcook_provider.spec import (
     ArtifactSpec,
     Gpu,
     PipelineSpec,
+    StageOptions,
     is_pipeline_document,
     load_pipeline_spec,
     parse_pipeline,
@@ -53,7 +54,11 @@ FULL: dict[str, Any] = {
             "execution_timeout": 90.5,
             "description": "words",
             "runner": "docker",
-            "image": "i:1",
+            "image": {"gpu": "i:1", "cpu": None},
+            "network": "training",
+            "gpus": 2.0,
+            "memory": "4 GiB",
+            "stages": {"model": {"image": "m:1", "gpu": True, "memory": "1GB", "queue": "q2"}, "artifact": None},
             "env": {"KEY": "{{ conn.odps.login }}"},
         },
     },
@@ -105,10 +110,18 @@ def test_full_document() -> None:
         execution_timeout=90.5,
         description="words",
         runner="docker",
-        image="i:1",
+        image={"gpu": "i:1"},
+        network="training",
+        gpus=2,
+        memory=4 * 2**30,
+        stages={
+            "model": StageOptions(image={"cpu": "m:1", "gpu": "m:1"}, gpu=True, memory=10**9, queue="q2"),
+            "artifact": StageOptions(),
+        },
         env={"KEY": "{{ conn.odps.login }}"},
     )
     assert isinstance(spec.airflow.retries, int)
+    assert isinstance(spec.airflow.gpus, int)
     assert spec.document == FULL
     assert spec.gpu is Gpu.YES
 
@@ -139,10 +152,14 @@ def test_other_spellings() -> None:
 
 
 @pytest.mark.parametrize(
-    ("gpu", "expected"), [(True, True), ("true", True), (False, False), ("false", False), (None, False)]
+    ("gpu", "expected"),
+    [
+        *((True, Gpu.YES), ("true", Gpu.YES), ("auto", Gpu.AUTO)),
+        *((False, Gpu.NO), ("false", Gpu.NO), (None, Gpu.NO)),
+    ],
 )
-def test_gpu(gpu: object, expected: bool) -> None:
-    """A GPU is asked for by true or "true", as in the framework's own script."""
+def test_gpu(gpu: object, expected: Gpu) -> None:
+    """A GPU is required by true or "true", as in the framework's own script, and wanted by "auto"."""
     assert parse({**SMALL, "options": {"train": {"gpu": gpu}}}).gpu is expected
 
 
@@ -440,6 +457,30 @@ def test_one_problem(document: Any, path: str, words: list[str]) -> None:
         ({"tags": "vision"}, "tags", ['Write ["vision"].']),
         ({"owner": 3}, "owner", ['Write "3".']),
         ({"runner": "dokcer"}, "runner", ['Did you mean "docker"?']),
+        ({"image": ""}, "image", ["empty string", "write null"]),
+        ({"image": ["i"]}, "image", ["Expected a string, an object or null"]),
+        ({"image": {"cuda": "i"}}, "image.cuda", ["cpu or gpu", '"cuda"']),
+        ({"image": {"gpu": ""}}, "image.gpu", ["empty string"]),
+        ({"network": "true"}, "network", ["true, false, or the name of a container network", 'found "true"']),
+        ({"network": "container:other"}, "network", ["name of a container network"]),
+        ({"network": 1}, "network", ["Expected true, false, a string or null", "the number 1"]),
+        ({"gpus": 0}, "gpus", ["a whole number of at least 1"]),
+        ({"gpus": "2"}, "gpus", ["Write 2."]),
+        ({"memory": "4"}, "memory", ["with its unit", '"4GB"', 'found "4"']),
+        ({"memory": 4000000000}, "memory", ["Expected a string or null", "the number 4000000000."]),
+        ({"memory": "4 apples"}, "memory", ["Expected a size from 6MiB on", '"4 apples"']),
+        ({"memory": "4kB"}, "memory", ["Expected a size from 6MiB on", '"4kB"']),
+        ({"memory": "9" * 400 + "TB"}, "memory", ["Expected a size from 6MiB on"]),
+        ({"memory": "99999999999TB"}, "memory", ["Expected a size from 6MiB on"]),
+        ({"stages": ["model"]}, "stages", ["Expected an object or null"]),
+        ({"stages": {"model": "gpu"}}, "stages.model", ["Expected an object or null", '"memory": "16GB"']),
+        ({"stages": {"modle": {}}}, "stages.modle", ["It has datasource, model.", 'Did you mean "model"?']),
+        ({"stages": {"dataflow": {}}}, "stages.dataflow", ["It has datasource, model."]),
+        ({"stages": {"prepare": {}}}, "stages.prepare", ["a stage that this document has"]),
+        ({"stages": {"model": {"gpu": "auto"}}}, "stages.model.gpu", ["true, false or null"]),
+        ({"stages": {"model": {"memory": "1B"}}}, "stages.model.memory", ["6MiB", '"1B"']),
+        ({"stages": {"model": {"memroy": "1GB"}}}, "stages.model.memroy", ['Did you mean "memory"?']),
+        ({"stages": {"model": {"pool": ""}}}, "stages.model.pool", ["empty string"]),
         ({"env": {"A": 1}}, "env.A", ['Write "1".']),
         ({"env": ["A=1"]}, "env", ["Expected an object or null"]),
         ({"startDate": "2026-01-01"}, "startDate", ['Did you mean "start_date"?']),
@@ -545,7 +586,8 @@ def test_public_names() -> None:
     """The face of the package changes on purpose only, and every name in it exists."""
     assert [name for name in spec_package.__all__ if not hasattr(spec_package, name)] == []
     assert set(spec_package.__all__) == {
-        *("AirflowOptions", "ArtifactSpec", "Parameter", "PipelineSpec", "SCHEMA_PATH", "ScriptSpec"),
+        *("AirflowOptions", "ArtifactSpec", "Gpu", "Parameter", "PipelineSpec"),
+        *("SCHEMA_PATH", "ScriptSpec", "StageOptions"),
         *("is_pipeline_document", "lint_pipeline", "load_pipeline_spec", "parse_pipeline"),
     }
 

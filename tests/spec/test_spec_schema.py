@@ -41,7 +41,14 @@ FULL: dict[str, Any] = {
             "execution_timeout": 60,
             "description": "d",
             "runner": "docker",
-            "image": "i",
+            "image": {"cpu": "i", "gpu": None},
+            "network": True,
+            "gpus": 1,
+            "memory": "4GB",
+            "stages": {
+                "model": {"image": "i", "network": "n", "gpu": True, "memory": "1GB", "pool": "p", "queue": "q"},
+                "dataflow_2": None,
+            },
             "env": {"A": "1"},
         },
     },
@@ -50,6 +57,7 @@ FULL: dict[str, Any] = {
 VALUES: list[Any] = [
     *(None, True, False, 0, 1, 2, -1, 1.0, 1.5, "", "x", "2.0", "true", "x" * 101),
     *(2**31, -(2**31) - 1, 31536001, "\0", {"1": "1"}, {"A\n": "1"}, {"A": "a\0b"}, {"A": "a\n"}),
+    *("4GB", "4 apples", "a b", "x\n", {"gpu": "i"}, {"cpu": 1}, {"model": {}}, {"modle": {}}),
     *([], [1], ["x"], [None], [{}], [{"processor": ""}], [{"processor": "p"}], {}, {"a": 1}, {"processor": "p"}),
 ]
 

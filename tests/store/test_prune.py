@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from forks import Fork, Say, forked, run_forked
 
 from pipcook_provider.errors import CacheError
 from pipcook_provider.store import uses
-from pipcook_provider.store.cache import Built, Cache, Pruned
+from pipcook_provider.store.cache import Built, Cache, Entry, Pruned
 
 NOW = timedelta()
 DAY = timedelta(days=1)
@@ -125,6 +126,116 @@ def test_killed_reader_keeps_its_time(cache: Cache) -> None:
         os.utime(path, (0, time.time() - 2 * 86400))
     assert [one.name for one in prune(cache)] == [str(mark.relative_to(cache.root))]
     assert [one.name for one in prune(cache, older_than=DAY)] == ["key"]
+
+
+def keeper(cache: Cache, key: str, seconds: float) -> Fork:
+    """A process that started what may outlive it, until it is killed."""
+
+    def keep(say: Say) -> None:
+        entry = cache.find(key)
+        assert entry
+        entry.keep(seconds)
+        say(entry.path)
+        signal.pause()
+
+    return Fork(keep)
+
+
+def marks(cache: Cache) -> list[Path]:
+    return list((cache.root / ".uses").glob("*/*"))
+
+
+def silence(cache: Cache, seconds: float) -> None:
+    """Let the last sign of life of all marks be so long ago."""
+    for mark in marks(cache):
+        os.utime(mark, (0, time.time() - seconds))
+
+
+def test_outlived_by(cache: Cache) -> None:
+    """What a killed process started keeps an entry until its time is over, and is told as a user."""
+    add(cache, "key", days=3)
+    fork = keeper(cache, "key", 3600)
+    path = Path(fork.line())
+    assert len(marks(cache)) == 1, "one mark for both uses"
+    fork.kill()
+    [entry] = cache.entries()
+    for seconds in (0, 3500):
+        silence(cache, seconds)
+        assert prune(cache, older_than=NOW, keep=0) == []
+        assert cache.last_use(entry)[1]
+    assert (path / "file").exists()
+    silence(cache, 3601)
+    assert not cache.last_use(entry)[1]
+    assert [one.reason for one in prune(cache, older_than=NOW)] == ["leftover", "unused"]
+    assert not files(cache)
+
+
+def test_outlived_by_after_exit(cache: Cache) -> None:
+    """It is the same for a process that exits on its own: its time counts from then."""
+    add(cache, "key", days=3)
+
+    def keep() -> None:
+        entry = cache.find("key")
+        assert entry
+        entry.keep(3600)
+
+    run_forked(keep)
+    assert len(marks(cache)) == 1
+    assert prune(cache, older_than=NOW) == []
+    silence(cache, 3601)
+    assert [one.reason for one in prune(cache, older_than=NOW)] == ["leftover", "unused"]
+
+
+def test_outlived_by_longest(cache: Cache) -> None:
+    """Of several times the longest counts; a use for which nothing outlives its process shortens none."""
+    add(cache, "key", days=3)
+
+    def keep() -> None:
+        for seconds in (60, 3600, 600):
+            entry = cache.find("key")
+            assert entry
+            entry.keep(seconds)
+        cache.find("key")
+
+    run_forked(keep)
+    silence(cache, 3000)
+    assert prune(cache, older_than=NOW) == []
+
+
+def test_outlived_by_of_the_living(cache: Cache) -> None:
+    """A living process uses what it uses, however short the time after it."""
+    add(cache, "key", days=3)
+    fork = keeper(cache, "key", 0.5)
+    fork.line()
+    silence(cache, 3600)
+    assert prune(cache, older_than=NOW) == []
+    fork.kill()
+    assert [one.reason for one in prune(cache, older_than=NOW)] == ["leftover", "unused"]
+
+
+def test_outlived_by_in_a_former_generation(cache: Cache) -> None:
+    """A generation that a newer one took the place of stays for what outlived its process."""
+    add(cache, "key")
+    fork = keeper(cache, "key", 3600)
+    former = Path(fork.line())
+    fork.kill()
+    add(cache, "key")
+    assert prune(cache) == []
+    assert (former / "file").exists()
+    silence(cache, 3601)
+    assert [one.reason for one in prune(cache)] == ["leftover", "superseded"]
+    assert names(cache) == ["key"]
+
+
+def test_keep_elsewhere(cache: Cache, tmp_path: Path) -> None:
+    """A copy of an entry is no entry of a cache: nothing is written around it."""
+    path = add(cache, "key")
+    copy = tmp_path / "a" / "b" / path.parent.name
+    shutil.copytree(path.parent, copy)
+    entry = Entry.around(copy / "content")
+    assert entry
+    entry.keep(3600)
+    assert [one.name for one in (tmp_path / "a").iterdir()] == ["b"]
 
 
 def test_child_of_reader(cache: Cache) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from pipcook_provider.errors import FrameworkError, FrameworkNotFound
 from pipcook_provider.frameworks.build.modules import Module, install_modules, resolve_modules
 from pipcook_provider.frameworks.build.records import recorded_digests
+from pipcook_provider.frameworks.build.target import Target
 from pipcook_provider.frameworks.build.wheels import Wheel, install_wheels, plain_name, resolve_wheels
 from pipcook_provider.frameworks.framework import MANIFEST, Manifest, Package
 from pipcook_provider.frameworks.platform import Platform
@@ -29,13 +30,13 @@ class Resolution:
 
     :param version: of the framework.
     :param variant: ``cpu`` or ``gpu``; None where the recipe does not tell them apart.
-    :param platform: key of the platform that the packages are for.
+    :param platform: what the packages are for.
     """
 
     recipe: Recipe
     version: str
     variant: str | None
-    platform: str
+    platform: Platform
     wheels: tuple[Wheel, ...]
     modules: tuple[Module, ...]
 
@@ -49,7 +50,7 @@ class Resolution:
             **{key: value for key, value in manifest.document.items() if key not in {"name", "version"}},
             "packages": list(self._packages()),
             "variant": self.variant,
-            "platform": self.platform,
+            "platform": self.platform.key,
             "installed": [*(wheel.record for wheel in self.wheels), *(module.record for module in self.modules)],
         }
 
@@ -63,28 +64,34 @@ class Resolution:
                 yield {**entry, "version": self.version} if package.is_carrier else entry
 
 
-def resolve(recipe: Recipe, asked: str | None, wanted: str, report: Report) -> Resolution:
-    """Return what a recipe stands for on this platform; nothing is installed.
+def resolve(
+    recipe: Recipe, asked: str | None, wanted: str, report: Report, platform: Platform | None = None
+) -> Resolution:
+    """Return what a recipe stands for on one platform; nothing is installed.
 
     A recipe that is the record of a build, with digests, stands for exactly that: no registry is asked.
 
     :param asked: the version, or the beginning of one; None for the newest. A recipe's own version goes before it.
     :param wanted: ``cpu`` or ``gpu``.
-    :raises FrameworkNotFound: the registries answered, and have no such version for this platform.
+    :param platform: by default this process's.
+    :raises FrameworkNotFound: the registries answered, and have no such version for the platform.
     :raises FrameworkBuildError: the registries cannot be asked.
-    :raises FrameworkError: it is a record of another platform or variant, or a program is missing.
+    :raises FrameworkError: it is a record of another platform or variant, nothing can be built here for the platform, or a
+        program is missing.
     """
     manifest = recipe.manifest
-    platform = Platform.current(javascript=manifest.has_javascript).key
+    platform = platform or Platform.current()
+    if manifest.has_javascript:
+        platform = platform.with_node()
     if _is_record(manifest):
         return _recorded(recipe, wanted, platform)
     variant = recipe.variant(wanted)
-    packages = [package for package in manifest.packages_for(variant) if _is_for_here(package)]
+    packages = [package for package in manifest.packages_for(variant) if _is_for(package, platform)]
     if recipe.version:
         packages = [replace(package, version=recipe.version) if package.is_carrier else package for package in packages]
     what = f"The framework {manifest.name}" + (f"@{recipe.version or asked}" if recipe.version or asked else "")
     requirements = [_requirement(package, asked) for package in packages if package.type == "python"]
-    wheels = resolve_wheels(requirements, what, report)
+    wheels = resolve_wheels(requirements, what, report, platform)
     dependencies = {package.name: _range(package, asked) for package in packages if package.type == "js"}
     modules = resolve_modules(dependencies, what, report)
     exact = recipe.version or _version_of(packages, wheels, modules, what)
@@ -117,8 +124,11 @@ def build_from_recipe(resolution: Resolution, directory: Path, report: Report, *
     shutil.copytree(recipe.directory, directory, dirs_exist_ok=True, ignore=ignored)
     site_packages = directory / "site-packages"
     if resolution.wheels or resolution.modules:
-        report.info(f"Building {resolution} from the package registries")
-    unrecorded = install_wheels(resolution.wheels, site_packages, str(resolution), report, repair=repair)
+        place = "" if resolution.platform.is_current else f" for {resolution.platform.key}"
+        report.info(f"Building {resolution}{place} from the package registries")
+    unrecorded = install_wheels(
+        resolution.wheels, site_packages, str(resolution), report, resolution.platform, repair=repair
+    )
     install_modules(resolution.modules, directory / "node_modules", str(resolution), report)
     (directory / MANIFEST).write_text(
         json.dumps(resolution.document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
@@ -132,14 +142,14 @@ def _is_record(manifest: Manifest) -> bool:
     return bool(manifest.installed) and all("sha256" in item or "integrity" in item for item in manifest.installed)
 
 
-def _recorded(recipe: Recipe, wanted: str, platform: str) -> Resolution:
+def _recorded(recipe: Recipe, wanted: str, platform: Platform) -> Resolution:
     manifest = recipe.manifest
-    if manifest.platform != platform or manifest.variant not in {None, wanted}:
+    if manifest.platform != platform.key or manifest.variant not in {None, wanted}:
         found = f"{manifest.platform}" + (f" ({manifest.variant})" if manifest.variant else "")
         raise FrameworkError(
-            f"The record of {manifest.name}@{manifest.version} was expected to be for {platform} ({wanted}), but it is of "
-            f"a build for {found}, whose packages would not load here. Build it from its recipe on a machine like this "
-            "one, and record that too."
+            f"The record of {manifest.name}@{manifest.version} was expected to be for {platform.key} ({wanted}), but it is of "
+            f"a build for {found}, whose packages would not load there. Build it from its recipe for that platform, and "
+            "record that too."
         )
     try:
         modules = tuple(Module.read(item) for item in manifest.installed if "integrity" in item)
@@ -152,11 +162,12 @@ def _recorded(recipe: Recipe, wanted: str, platform: str) -> Resolution:
     return Resolution(recipe, manifest.version, manifest.variant, platform, wheels, modules)
 
 
-def _is_for_here(package: Package) -> bool:
+def _is_for(package: Package, platform: Platform) -> bool:
     from packaging.markers import InvalidMarker, Marker
 
+    target = Target.of(platform)
     try:
-        return not package.marker or Marker(package.marker).evaluate()
+        return not package.marker or Marker(package.marker).evaluate(target.markers if target else None)
     except InvalidMarker as exc:
         raise FrameworkError(
             f"The marker of the package {package.name} was expected to be an environment marker (PEP 508) such as "
@@ -197,6 +208,6 @@ def _version_of(packages: Sequence[Package], wheels: Sequence[Wheel], modules: S
             f"different newest ones: {', '.join(sorted(found))}. Ask for an exact version, or correct the recipe."
         )
     raise FrameworkError(
-        f"{what} was expected to get its version from one of its packages, but none of those that this platform needs "
+        f"{what} was expected to get its version from one of its packages, but none of those that the platform needs "
         'has "version": "{version}". Correct the recipe: give it a version, or that line to a package.'
     )

@@ -101,7 +101,7 @@ def first_of(attempts: Iterable[Callable[[], Result]], what: str, advice: str, r
     told = "\n".join(map(str, failures))
     if failures and all(failure.says_there_is_none for failure in failures):
         raise FrameworkNotFound(
-            f"{what}, but the package registry has none for this platform, so there is no such framework. Ask for another "
+            f"{what}, but the package registry has none that fit, so there is no such framework. Ask for another "
             f"version.\n{told}"
         )
     raise FrameworkBuildError(f"{what}, but {told or 'there is no program here that could'}\n{advice}")

@@ -8,6 +8,9 @@ whether they were resolved just now or stand in the record of an earlier build.
 
 Packages are compiled to byte-code here (``unchecked-hash``: valid wherever the files are copied, whatever their times),
 since the framework is read-only later. For TensorFlow that costs some seconds once; without it, each import costs them.
+
+For another platform than this process's, uv alone does it: pip judges the conditions of dependencies by its own Python.
+Byte-code depends on the minor version of Python only; another one's is not made.
 """
 
 from __future__ import annotations
@@ -29,11 +32,18 @@ from urllib.parse import unquote, urlsplit
 from pipcook_provider.errors import FrameworkError
 from pipcook_provider.frameworks.build.installer import InstallerFailed, first_of, run
 from pipcook_provider.frameworks.build.records import changed_files, check_record
+from pipcook_provider.frameworks.build.target import Target
+from pipcook_provider.frameworks.platform import Platform
 from pipcook_provider.frameworks.report import Report
 
 _ADVICE = (
     "Nothing of it was kept. Check that a package index can be reached (UV_DEFAULT_INDEX, PIP_INDEX_URL, a proxy) and has "
     "wheels of these versions for this platform and Python, or name a framework mirror."
+)
+_FOREIGN_ADVICE = (
+    "Nothing of it was kept. For another platform than this machine's, only uv installs packages, and only wheels; nothing "
+    "can be compiled. Check that there is uv, that its index can be reached (UV_DEFAULT_INDEX, a proxy) and has wheels of "
+    "these versions for that platform and Python, or name a framework mirror."
 )
 
 _RECORD = {"name": r"[a-z0-9][a-z0-9-]*", "version": r"[0-9][0-9A-Za-z.!+_-]*", "sha256": r"[0-9a-f]{64}"}
@@ -71,39 +81,49 @@ class _Tool(Protocol):
     """An installer of wheels; its folder is empty and of its own."""
 
     def resolve(self, requirements: Path, folder: Path, report: Report) -> list[Wheel]:
-        """Return the wheels that the requirements need, on this platform and Python."""
+        """Return the wheels that the requirements need."""
 
     def install(self, requirements: Path, site_packages: Path, folder: Path, report: Report) -> None:
-        """Install exactly the wheels of a file of requirements, compiled."""
+        """Install exactly the wheels of a file of requirements, compiled where this Python can."""
 
 
-def resolve_wheels(requirements: Sequence[str], what: str, report: Report) -> tuple[Wheel, ...]:
-    """Return the wheels that requirements (PEP 508) need on this platform and Python, ordered by name.
+def resolve_wheels(requirements: Sequence[str], what: str, report: Report, platform: Platform) -> tuple[Wheel, ...]:
+    """Return the wheels that requirements (PEP 508) need on a platform, ordered by name.
 
     :param what: the framework, as messages name it.
     :raises FrameworkNotFound: the index answered, and has no wheels that fit.
     :raises FrameworkBuildError: the index cannot be asked.
+    :raises FrameworkError: no packages can be chosen here for the platform.
     """
     if not requirements:
         return ()
+    target = Target.of(platform)
+    place = f" for {platform.key}, for which nothing can be compiled here" if target else ""
     with TemporaryDirectory(prefix="pipcook-") as name:
         path = Path(name) / "requirements.txt"
         path.write_text("".join(f"{requirement}\n" for requirement in requirements), encoding="utf-8")
         wheels = first_of(
-            (partial(tool.resolve, path, Path(name), report) for tool in _tools()),
-            f"{what} was expected to be made of wheels of {', '.join(requirements)}",
-            _ADVICE,
+            (partial(tool.resolve, path, Path(name), report) for tool in _tools(target)),
+            f"{what} was expected to be made of wheels of {', '.join(requirements)}{place}",
+            _FOREIGN_ADVICE if target else _ADVICE,
             report,
         )
     return tuple(sorted(wheels, key=lambda wheel: wheel.name))
 
 
 def install_wheels(
-    wheels: Sequence[Wheel], site_packages: Path, what: str, report: Report, *, repair: bool = False
+    wheels: Sequence[Wheel],
+    site_packages: Path,
+    what: str,
+    report: Report,
+    platform: Platform,
+    *,
+    repair: bool = False,
 ) -> list[str]:
     """Install exactly these wheels into a folder.
 
     :param what: the framework, as messages name it.
+    :param platform: what they are for.
     :param repair: whether to compare what was installed with the wheels' own records: uv's cache shares its files with
         the frameworks made of it, and has the same damage.
     :returns: relative paths of the files that differ from these records even so: some wheels have wrong ones.
@@ -111,7 +131,14 @@ def install_wheels(
     """
     if not wheels:
         return []
-    tools = list(_tools())
+    target = Target.of(platform)
+    if target and not target.has_this_python:
+        report.warning(
+            f"{what} is built for Python {target.version} by another Python, which cannot make byte-code for it, so each "
+            f"import of its packages takes longer. To have it, build it by Python {target.version}, and put it on a framework "
+            "mirror."
+        )
+    tools = list(_tools(target))
     # pip takes either digests of all or none of them.
     digests = all(wheel.sha256 for wheel in wheels)
     lines = (
@@ -135,22 +162,23 @@ def install_wheels(
         return first_of(
             (partial(attempt, tool, Path(name)) for tool in tools),
             f"The packages of {what} were expected to be installed",
-            _ADVICE,
+            _FOREIGN_ADVICE if target else _ADVICE,
             report,
         )
 
 
-def _tools() -> Iterator[_Tool]:
+def _tools(target: Target | None) -> Iterator[_Tool]:
     """Yield what this machine has, the preferred one first."""
     if uv := _find_uv():
-        yield _Uv(uv)
-    if find_spec("pip"):
+        yield _Uv(uv, target)
+    if target is None and find_spec("pip"):
         yield _Pip()
 
 
 @dataclass(frozen=True, slots=True)
 class _Uv:
     program: str
+    target: Target | None
     cached: bool = True
 
     def resolve(self, requirements: Path, folder: Path, report: Report) -> list[Wheel]:
@@ -161,10 +189,12 @@ class _Uv:
             folder,
             report,
         )
-        return [_locked_wheel(package) for package in tomllib.loads(lock.read_text(encoding="utf-8"))["packages"]]
+        packages = tomllib.loads(lock.read_text(encoding="utf-8"))["packages"]
+        return [_locked_wheel(package, self.target) for package in packages]
 
     def install(self, requirements: Path, site_packages: Path, folder: Path, report: Report) -> None:
-        options = ("--target", str(site_packages), "--no-deps", "--compile-bytecode", "-r", str(requirements))
+        compiled = ("--compile-bytecode",) if self.target is None or self.target.has_this_python else ()
+        options = ("--target", str(site_packages), "--no-deps", *compiled, "-r", str(requirements))
         if not self.cached:
             self._run(("install", *options, "--no-cache"), folder, report)
         else:
@@ -177,7 +207,8 @@ class _Uv:
         (site_packages / ".lock").unlink(missing_ok=True)
 
     def _run(self, arguments: Sequence[str], folder: Path, report: Report) -> None:
-        common = ("--python", sys.executable, "--only-binary", ":all:", "--no-progress", "--color", "never")
+        place = self.target.options if self.target else ()
+        common = ("--python", sys.executable, *place, "--only-binary", ":all:", "--no-progress", "--color", "never")
         environment = {"PYC_INVALIDATION_MODE": "UNCHECKED_HASH"}
         run("uv", (self.program, "pip", *arguments, *common), folder, environment, report)
 
@@ -209,32 +240,32 @@ class _Pip:
         run("pip", command, folder, {"PIP_USER": "0"}, report)
 
 
-def _locked_wheel(package: Mapping[str, Any]) -> Wheel:
-    """Choose among the wheels of a package that uv's lock lists: all that this platform could take."""
+def _locked_wheel(package: Mapping[str, Any], target: Target | None) -> Wheel:
+    """Choose among the wheels of a package that uv's lock lists: all that the platform could take."""
     wheels = package.get("wheels", [])
     if not wheels:
         raise FrameworkError(
             f"The package {package['name']} {package.get('version', '')} was expected to come as a wheel from an index, "
             "but it does not, so it is not installed. Name a version that has wheels."
         )
-    best = wheels[0] if len(wheels) == 1 else min(wheels, key=_preference)
+    best = wheels[0] if len(wheels) == 1 else min(wheels, key=lambda wheel: _preference(wheel, target))
     return Wheel(plain_name(package["name"]), package["version"], best.get("hashes", {}).get("sha256", ""))
 
 
-def _preference(wheel: Mapping[str, Any]) -> tuple[int, tuple[int, str]]:
+def _preference(wheel: Mapping[str, Any], target: Target | None) -> tuple[int, tuple[int, str]]:
     from packaging.utils import parse_wheel_filename
 
     place = wheel.get("path") or unquote(urlsplit(wheel["url"]).path)
     _, _, build, tags = parse_wheel_filename(wheel.get("name") or PurePosixPath(place).name)
     number, letter = build or (0, "")
-    ranks = _ranks()
+    ranks = _ranks(target)
     return min(ranks.get(tag, len(ranks)) for tag in tags), (-number, letter)
 
 
-def _ranks() -> dict[Any, int]:
+def _ranks(target: Target | None) -> dict[Any, int]:
     from packaging.tags import sys_tags
 
-    return {tag: rank for rank, tag in enumerate(sys_tags())}
+    return {tag: rank for rank, tag in enumerate(target.tags() if target else sys_tags())}
 
 
 def _reported_digest(item: Mapping[str, Any]) -> str:

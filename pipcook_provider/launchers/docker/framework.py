@@ -1,0 +1,104 @@
+"""A framework on an engine that sees none of this machine's files: copied once, for all stages that follow."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipcook_provider.launchers.base import Listener
+from pipcook_provider.launchers.docker.container import LEASE_LABEL, volume
+from pipcook_provider.launchers.docker.engine import Engine
+from pipcook_provider.launchers.docker.tar import Owner, pack, pack_text
+from pipcook_provider.runtime.messages import Log
+
+if TYPE_CHECKING:
+    from docker.types import Mount
+
+_COMPLETE = ".complete"
+_FILLED_WITHIN = 900
+_PAUSE = 1
+
+
+class FrameworkVolume:
+    """The volume of one framework.
+
+    :param engine: where it is.
+    :param framework: the framework's folder, here and in containers.
+    """
+
+    def __init__(self, engine: Engine, framework: Path) -> None:
+        self._engine = engine
+        self._framework = framework
+        found = framework.resolve().stat()
+        identity = f"{framework.resolve()}\n{framework}\n{found.st_ino}\n{found.st_mtime_ns}"
+        self._name = f"pipcook-framework-{hashlib.sha256(identity.encode()).hexdigest()[:32]}"
+
+    def mount(self, *, read_only: bool) -> Mount:
+        """Return its mount, at the place where the framework is on this machine."""
+        return volume(self._framework, name=self._name, read_only=read_only)
+
+    def fill(self, container: str, image: str, listener: Listener) -> None:
+        """Copy the framework into the volume, unless that was done before.
+
+        Who fills it is the one whose helper container has the volume's name; all others wait.
+
+        :param container: a stage's, which mounts the volume.
+        :param image: of the helper container, which never runs.
+        :raises LaunchError: the engine refuses, or does not answer.
+        """
+        deadline = time.monotonic() + _FILLED_WITHIN
+        while not self._is_complete(container):
+            helper = self._helper(image)
+            if helper is not None:
+                self._copy(helper, listener)
+                return
+            if time.monotonic() > deadline:
+                self._remove(self._name)
+            time.sleep(_PAUSE)
+
+    def _is_complete(self, container: str) -> bool:
+        from docker.errors import NotFound
+
+        with self._engine.translated("look into the framework's volume"):
+            try:
+                chunks, _ = self._engine.client.get_archive(container, str(self._framework / _COMPLETE))
+            except NotFound:
+                return False
+            return bool(list(chunks))
+
+    def _helper(self, image: str) -> str | None:
+        """Return a container through which the volume can be written; None while another process has it."""
+        from docker.errors import APIError
+
+        client = self._engine.client
+        with self._engine.translated("create a container to copy the framework with"):
+            host_config = client.create_host_config(mounts=[self.mount(read_only=False)], network_mode="none")
+            labels = {LEASE_LABEL: str(_FILLED_WITHIN)}
+            try:
+                created = client.create_container(image, name=self._name, labels=labels, host_config=host_config)
+            except APIError as exc:
+                if exc.status_code == 409:
+                    return None
+                raise
+            return str(created["Id"])
+
+    def _copy(self, helper: str, listener: Listener) -> None:
+        listener.message(Log("info", f"copying the framework {self._framework} to the Docker engine, this once"))
+        begin = time.monotonic()
+        try:
+            with self._engine.translated("take the framework"):
+                archive = pack([(".", self._framework.resolve())], Owner())
+                self._engine.client.put_archive(helper, str(self._framework), archive)
+                self._engine.client.put_archive(helper, str(self._framework), pack_text(_COMPLETE, "complete\n"))
+        finally:
+            self._remove(helper)
+        listener.message(Log("info", f"copied the framework in {time.monotonic() - begin:.1f} s"))
+
+    def _remove(self, helper: str) -> None:
+        from docker.errors import NotFound
+
+        with self._engine.translated("remove a helper container"), suppress(NotFound):
+            self._engine.client.remove_container(helper, force=True)

@@ -1,0 +1,57 @@
+"""Who listens on the way: what gets frameworks speaks to a run's listener, and a run's metrics are kept."""
+
+from __future__ import annotations
+
+import math
+
+from pipcook_provider.launchers import Listener
+from pipcook_provider.runtime.messages import Log, Message, Metric, Progress
+from pipcook_provider.units import show_size
+
+
+class ListenerReport:
+    """Tells a run's listener how its framework is got."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._told: tuple[str, int] | None = None
+
+    def info(self, text: str) -> None:
+        self._listener.message(Log("info", text))
+
+    def warning(self, text: str) -> None:
+        self._listener.message(Log("warning", text))
+
+    def progress(self, label: str, done: int, total: int | None) -> None:
+        if not total or (label, 100 * done // total) == self._told:
+            return
+        if self._told is None or self._told[0] != label:
+            self.info(f"{label} ({show_size(total)})")
+        self._told = (label, 100 * done // total)
+        self._listener.message(Progress(done / total, {}))
+
+
+class Recorder:
+    """Passes everything on and keeps the metrics."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._of_steps: dict[str, float] = {}
+        self._of_run: dict[str, float] = {}
+
+    @property
+    def metrics(self) -> dict[str, float | None]:
+        """The metrics of the whole run, or, where a script reports only steps, the last value of each.
+
+        What is no finite number is None: neither Airflow's XCom nor JSON can hold it.
+        """
+        found = self._of_run or self._of_steps
+        return {name: value if math.isfinite(value) else None for name, value in found.items()}
+
+    def message(self, message: Message) -> None:
+        if isinstance(message, Metric):
+            (self._of_run if message.step is None else self._of_steps)[message.name] = message.value
+        self._listener.message(message)
+
+    def output(self, line: str) -> None:
+        self._listener.output(line)

@@ -1,0 +1,1 @@
+"""A Docker engine for ``make test-docker`` and ``.ci/run``, and the images of docker/Dockerfile on it."""

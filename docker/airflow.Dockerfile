@@ -1,9 +1,11 @@
-# Airflow with this package, for docker/compose.yaml. The context is the repository.
+# Airflow with this package, for docker/compose.yaml; the context is the repository.
 ARG BASE_IMAGE=apache/airflow:3.3.2-python3.11
 FROM ${BASE_IMAGE}
-# What `pip install` adds must fit the Airflow that is there: its version and the providers' are those of constraints.txt.
-COPY --chown=airflow:0 . /opt/pipcook/source
-RUN --mount=type=secret,id=pip,uid=50000 --mount=type=secret,id=ca,uid=50000 \
-    if [ -f /run/secrets/pip ]; then export PIP_CONFIG_FILE=/run/secrets/pip; fi; \
+COPY pyproject.toml README.md LICENSE /source/
+COPY pipcook_provider /source/pipcook_provider
+# What the image has stays as it is, since its versions were tested together; only what is missing is installed.
+RUN --mount=type=secret,id=ca,mode=0444 --mount=type=secret,id=pip,mode=0444 \
     if [ -f /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi; \
-    pip install --no-cache-dir --constraint /opt/pipcook/source/constraints.txt /opt/pipcook/source
+    if [ -f /run/secrets/pip ]; then export PIP_CONFIG_FILE=/run/secrets/pip; fi; \
+    python3 -m pip freeze | grep == > /tmp/constraints.txt || true; \
+    python3 -m pip install --no-cache-dir --constraint /tmp/constraints.txt /source && rm /tmp/constraints.txt

@@ -24,8 +24,8 @@ _HOME = Path("/opt/pipcook")
 _OUT = Path("/out")
 _SOURCE = Path("/source")
 _SECRETS = Path("/run/secrets")
-_SITE_PACKAGES = f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+_SITE_PACKAGES = f"lib/python{_PYTHON}/site-packages"
 
 #: What compiles C++ against Arrow, tests it, or speaks Flight, its RPC protocol, which no dataset of a run uses: 45 MB.
 _UNUSED_OF_PYARROW = ("include", "includes", "src", "tests", "*.pyx", "*.pxd", "*.pxi", "*flight*", "*_cpp_tests*")
@@ -84,15 +84,14 @@ def lay_out_provider(version: str, protocol: str, python: str) -> None:
 
     :raises SystemExit: a label would say what is not so.
     """
-    home = _OUT / _HOME.relative_to("/")
-    target = home / _SITE_PACKAGES
-    _pip("--no-deps", "--target", target, _SOURCE)
-    _remove(target, ("bin",))
-    package = target / "pipcook_provider"
+    package = _SOURCE / "pipcook_provider"
     _check("VERSION", version, _assigned(package / "__init__.py", "__version__"))
     _check("PROTOCOL", protocol, _assigned(package / "runtime" / "messages.py", "PROTOCOL"))
     _check("PYTHON", python, _PYTHON)
-    _compile(target)
+    home = _OUT / _HOME.relative_to("/")
+    _pip("--no-deps", "--target", home / _SITE_PACKAGES, _SOURCE)
+    _remove(home / _SITE_PACKAGES, ("bin",))
+    _compile(home / _SITE_PACKAGES)
     (home / "child.py").symlink_to(_HOME / _SITE_PACKAGES / "pipcook_provider" / "runtime" / "child.py")
 
 
@@ -129,7 +128,12 @@ def lay_out_framework(reference: str, variant: str) -> None:
 
 def _pip(*arguments: str | Path) -> None:
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--root-user-action=ignore"]
-    subprocess.run([*command, "--disable-pip-version-check", *arguments], env=_environment(), check=True)
+    command += ["--disable-pip-version-check", *map(str, arguments)]
+    if subprocess.run(command, env=_environment(), check=False).returncode:
+        raise SystemExit(
+            "pip failed for the reason above, so no image was made. Where certificates or an index of your own are needed, "
+            "pass them as the secrets `ca` and `pip`, as `make images` does."
+        )
 
 
 def _environment() -> Mapping[str, str]:

@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from pipcook_provider.errors import PipcookError
     from pipcook_provider.hooks.framework import PipcookFrameworkHook
     from pipcook_provider.operators.artifact import PipcookArtifactOperator
+    from pipcook_provider.operators.docker import PipcookDockerOperator
     from pipcook_provider.operators.prepare import PipcookPrepareOperator
     from pipcook_provider.operators.stage import PipcookStageOperator
 
 _EXPORTS = {
     "PipcookArtifactOperator": "pipcook_provider.operators.artifact",
+    "PipcookDockerOperator": "pipcook_provider.operators.docker",
     "PipcookError": "pipcook_provider.errors",
     "PipcookFrameworkHook": "pipcook_provider.hooks.framework",
     "PipcookPrepareOperator": "pipcook_provider.operators.prepare",
@@ -30,6 +32,7 @@ _EXPORTS = {
 
 __all__ = [
     "PipcookArtifactOperator",
+    "PipcookDockerOperator",
     "PipcookError",
     "PipcookFrameworkHook",
     "PipcookPrepareOperator",

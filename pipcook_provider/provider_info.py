@@ -45,6 +45,7 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": "Pipcook",
                 "python-modules": [
                     "pipcook_provider.operators.artifact",
+                    "pipcook_provider.operators.docker",
                     "pipcook_provider.operators.prepare",
                     "pipcook_provider.operators.stage",
                 ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import struct
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from docker import APIClient
 
 from pipcook_provider.launchers.docker.engine import Engine
+from pipcook_provider.runtime.messages import PROTOCOL, TOKEN_VARIABLE
 
 #: What an engine without a GPU says of itself; of one with a GPU, ``Runtimes`` or ``DiscoveredDevices`` say so.
 INFO: dict[str, Any] = {
@@ -59,6 +61,7 @@ class FakeEngine:
     :param registry: what a pull tells, by reference, and the image that is there afterwards.
     :param pull_refusal: the status and message that a pull gets instead.
     :param start_refusal: the message that starting a container gets.
+    :param result: the result of every stage that runs.
     :param breaks: whether the connection breaks when all of a pull is told.
     """
 
@@ -67,8 +70,10 @@ class FakeEngine:
     registry: dict[str, tuple[list[dict[str, Any]], dict[str, Any] | None]] = field(default_factory=dict)
     pull_refusal: tuple[int, str] | None = None
     start_refusal: str | None = None
+    result: dict[str, Any] = field(default_factory=dict)
     breaks: bool = False
     asked: list[Asked] = field(default_factory=list)
+    stdin: list[bytes] = field(default_factory=list)
     url: str = ""
 
     def connect(self) -> Engine:
@@ -86,10 +91,44 @@ class FakeEngine:
             return (200, known) if known else (404, {"message": f"No such image: {found[1]}"})
         if asked.path == "/images/create":
             return self._pull(f"{asked.query['fromImage']}:{asked.query['tag']}")
-        if re.fullmatch(r"/containers/[^/]+/start", asked.path):
-            return (500, {"message": self.start_refusal}) if self.start_refusal else (204, None)
-        known_paths = {"/_ping": "OK", "/info": self.info, "/containers/create": {"Id": "c" * 64, "Warnings": []}}
-        return (200, known_paths[asked.path]) if asked.path in known_paths else (404, {"message": "page not found"})
+        if found := re.fullmatch(r"/containers/[^/]+/(\w+)", asked.path):
+            return self._container(found[1])
+        answers: dict[str, tuple[int, Any]] = {
+            "/_ping": (200, "OK"),
+            "/info": (200, self.info),
+            "/containers/json": (200, []),
+            "/containers/create": (201, {"Id": "c" * 64, "Warnings": []}),
+        }
+        return (
+            (204, None) if asked.method == "DELETE" else answers.get(asked.path, (404, {"message": "page not found"}))
+        )
+
+    def _container(self, verb: str) -> tuple[int, Any]:
+        """Answer for the one container that there is: its stage has a result as soon as it has started."""
+        started = any(asked.path.endswith("/start") for asked in self.asked)
+        match verb:
+            case "start" if self.start_refusal:
+                return 500, {"message": self.start_refusal}
+            case "json":
+                created = self.requests("/containers/create")[-1].body
+                status = "exited" if started else "created"
+                state = {"Status": status, "ExitCode": 0, "OOMKilled": False}
+                return 200, {"State": state, "Config": {"Env": created["Env"]}, "HostConfig": created["HostConfig"]}
+            case "logs":
+                return 200, self._log()
+            case "attach":
+                return 101, None
+        return 204, None
+
+    def _log(self) -> bytes:
+        variables = dict(entry.split("=", 1) for entry in self.requests("/containers/create")[-1].body["Env"])
+        opened = {"kind": "opened", "protocol": PROTOCOL, "python": "3.11.2", "pid": 1}
+        messages = [opened, {"kind": "result", "value": self.result}, {"kind": "closed"}]
+        lines = b"".join(
+            f"\x1e{variables[TOKEN_VARIABLE]} {json.dumps({**message, 'sequence': number})}\n".encode()
+            for number, message in enumerate(messages)
+        )
+        return struct.pack(">BxxxL", 1, len(lines)) + lines
 
     def _pull(self, reference: str) -> tuple[int, Any]:
         if self.pull_refusal:
@@ -111,6 +150,9 @@ def _handler(engine: FakeEngine) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             self._answer()
 
+        def do_DELETE(self) -> None:
+            self._answer()
+
         def _answer(self) -> None:
             parts = urlsplit(self.path)
             length = int(self.headers.get("Content-Length") or 0)
@@ -124,13 +166,23 @@ def _handler(engine: FakeEngine) -> type[BaseHTTPRequestHandler]:
             status, body = engine.answer(asked)
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
-            if isinstance(body, list):
+            if status == 101:
+                self._take_stdin()
+                return
+            if asked.path == "/images/create" and isinstance(body, list):
                 self._stream(body)
                 return
-            data = b"" if body is None else json.dumps(body).encode()
+            data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)
+
+        def _take_stdin(self) -> None:
+            self.send_header("Connection", "Upgrade")
+            self.send_header("Upgrade", "tcp")
+            self.end_headers()
+            self.close_connection = True
+            engine.stdin.extend(self.rfile)
 
         def _stream(self, events: list[dict[str, Any]]) -> None:
             self.send_header("Transfer-Encoding", "chunked")

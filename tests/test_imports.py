@@ -49,6 +49,7 @@ def test_public_names() -> None:
     """The surface changes on purpose only."""
     assert pipcook_provider.__all__ == [
         "PipcookArtifactOperator",
+        "PipcookDockerOperator",
         "PipcookError",
         "PipcookFrameworkHook",
         "PipcookPrepareOperator",

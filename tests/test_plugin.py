@@ -67,21 +67,17 @@ def environment(home: Path) -> dict[str, str]:
 
 
 def test_scheduler_makes_the_missing_pool(start: Start) -> None:
-    """The first process with the database makes the pool with one slot; a later one finds it."""
-    found = start("Job()\nJob()")
-    assert found["pools"]["pipcook_gpu"] == [1, False]
-    assert found["log"].count("made the pool pipcook_gpu") == 1
-
-
-def test_pool_has_the_name_of_the_settings(start: Start) -> None:
-    """[pipcook] gpu_pool names the pool."""
-    assert set(start("Job()", PIPCOOK_GPU_POOL="cards")["pools"]) == {"default_pool", "cards"}
+    """The first process with the database makes the pool that the settings name, with one slot; a later one finds it."""
+    found = start("Job()\nJob()", PIPCOOK_GPU_POOL="cards")
+    assert set(found["pools"]) == {"default_pool", "cards"}
+    assert found["pools"]["cards"] == [1, False]
+    assert found["log"].count("made the pool cards") == 1
 
 
 def test_existing_pool_is_left_alone(start: Start) -> None:
     """Whoever made the pool otherwise keeps it as it is."""
-    start('Pool.create_or_update_pool("pipcook_gpu", 4, "ours", True)')
-    assert start("Job()")["pools"]["pipcook_gpu"] == [4, True]
+    found = start('Pool.create_or_update_pool("pipcook_gpu", 4, "ours", True)\nJob()')
+    assert found["pools"]["pipcook_gpu"] == [4, True]
 
 
 def test_task_makes_no_pool(start: Start) -> None:
@@ -112,3 +108,16 @@ with create_session() as session:
     found = start(steps)
     assert set(found["pools"]) == {"default_pool"}
     assert "could not (OperationalError" in found["log"]
+
+
+def test_plugin_is_light() -> None:
+    """Every Airflow process imports the plugin: beside what Airflow itself has loaded by then, it loads only itself."""
+    program = """
+import sys
+import airflow.listeners, airflow.plugins_manager, pipcook_provider
+before = set(sys.modules)
+import pipcook_provider.plugin
+print(sorted(set(sys.modules) - before))
+"""
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert told.stdout.splitlines()[-1] == "['pipcook_provider.plugin']"

@@ -15,7 +15,7 @@ from pipcook_provider.frameworks.pack import pack
 from pipcook_provider.frameworks.platform import Platform
 from pipcook_provider.frameworks.report import LogReport
 from pipcook_provider.settings import declared_options
-from pipcook_provider.spec import parse_pipeline
+from pipcook_provider.spec import load_pipeline_spec, parse_pipeline
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -53,6 +53,23 @@ def test_the_airflow_options_of_the_readme_are_accepted() -> None:
     text = f'{{"specVersion": "2.0", "datasource": "a.py", "model": "b.py", "options": {{{example[1]}}}}}'
     assert parse_pipeline(text, "/pipeline.json").airflow.owner == "web"
     assert lint_pipeline(text, "/pipeline.json") == ()
+
+
+def test_the_containers_and_defaults_of_the_readme_are_accepted(tmp_path: Path) -> None:
+    """The examples of container options and of a folder's defaults are valid together, and lint has nothing to say."""
+    from pipcook_provider.spec.lint import lint_file
+
+    options = re.search(r'^```json\n("airflow": {\n  "runner".*?)^```$', README, re.MULTILINE | re.DOTALL)
+    assert options is not None
+    document = tmp_path / "pipeline.json"
+    document.write_text(
+        '{"specVersion": "2.0", "datasource": "a.py", "dataflow": ["b.py"], "model": "c.py", '
+        f'"options": {{"train": {{"gpu": "auto"}}, {options[1]}}}}}',
+        encoding="utf-8",
+    )
+    (tmp_path / "pipcook.defaults.json").write_text(named_blocks()["pipcook.defaults.json"], encoding="utf-8")
+    assert load_pipeline_spec(document).airflow.owner == "web"
+    assert lint_file(document) == ()
 
 
 def test_the_problems_of_the_readme_are_what_lint_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd) -> None:

@@ -113,7 +113,7 @@ def test_address_of_an_engine(tmp_path: Path, value: str) -> None:
 def test_useless_address_of_an_engine(tmp_path: Path, value: str) -> None:
     """An address that Docker's clients do not take is refused, and not shown."""
     with pytest.raises(
-        SettingsError, match="PIPCOOK_DOCKER_URL .*expected the address of an engine, such as unix:"
+        SettingsError, match=r"PIPCOOK_DOCKER_URL .*expected the address of an engine, such as unix:"
     ) as caught:
         Settings.load({"AIRFLOW_HOME": str(tmp_path), "PIPCOOK_DOCKER_URL": value})
     assert "s3cret" not in "".join(traceback.format_exception(caught.value))

@@ -28,13 +28,23 @@ class Lines:
         for line in lines:
             self._take(line)
         if len(self._rest) > _LONGEST_LINE:
-            self.finish()
+            end = _last_character(self._rest)
+            piece, self._rest = self._rest[:end], self._rest[end:]
+            self._take(piece)
 
     def finish(self) -> None:
         """Pass on what came after the last line end."""
         if self._rest:
             rest, self._rest = self._rest, b""
             self._take(rest)
+
+
+def _last_character(text: bytes) -> int:
+    """Return where the last character of a text in UTF-8 begins, which may not be whole yet."""
+    begin = len(text) - 1
+    while begin > len(text) - 4 and text[begin] & 0xC0 == 0x80:
+        begin -= 1
+    return begin
 
 
 class Heard:

@@ -173,7 +173,10 @@ def _predicate() -> Check:
 
 
 def _check(options: Mapping[str, Any]) -> None:
-    """:raises ValueError: something cannot be used that the schema has nothing against."""
+    """Check what a JSON Schema cannot express.
+
+    :raises ValueError: something cannot be used.
+    """
     if framework := options.get("framework"):
         check_framework(framework)
     for name in airflow_options(options.get("airflow") or {}).stages:

@@ -80,7 +80,7 @@ def test_unusable(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", PYTHON_NAMES)
-@pytest.mark.parametrize("gpu", [True, "true", False, None])
+@pytest.mark.parametrize("gpu", [True, "true", "auto", False, None])
 def test_scripts(name: str, gpu: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """The shipped scripts hide the GPU where it is not asked for, and import nothing heavy."""
     monkeypatch.setattr(os, "environ", {"CUDA_VISIBLE_DEVICES": "3"})

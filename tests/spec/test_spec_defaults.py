@@ -155,7 +155,7 @@ def test_defaults_stay_as_they_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "place", "words"),
     [
-        ("{", "1:1: $", ["Not JSON", "is closed"]),
+        ("{", "1:2: $", ["Not JSON", "is closed"]),
         ("", "1:1: $", ["Expected a file with defaults", "found nothing"]),
         ("[]", "1:1: $", ['the key "options"', "an empty list"]),
         ('{"option": {}}', "1:2: $.option", ['only the key "options"', 'Did you mean "options"?']),
@@ -226,13 +226,13 @@ def test_what_does_not_go_together_names_the_defaults(tmp_path: Path) -> None:
         load(tmp_path / "a", {**SMALL, "options": {"airflow": {"schedule": "@continuous"}}})
     (problem,) = caught.value.problems
     assert caught.value.origin == str(tmp_path / "a" / "p.json")
-    assert (problem.path, problem.line, problem.column) == ("$.options.airflow.max_active_runs", 6, 3)
+    assert (problem.path, problem.line, problem.column) == ("$.options.airflow.max_active_runs", 6, 14)
     assert problem.message.endswith(f" The value of $.options.airflow.max_active_runs comes from {path}.")
     write_defaults(tmp_path, {"airflow": {"schedule": "@continuous"}})
     with pytest.raises(SpecError) as caught:
         load(tmp_path / "a", {**SMALL, "options": {"airflow": {"max_active_runs": 3}}})
     (problem,) = caught.value.problems
-    assert (problem.path, problem.line, problem.column) == ("$.options.airflow.max_active_runs", 7, 22)
+    assert (problem.path, problem.line, problem.column) == ("$.options.airflow.max_active_runs", 7, 23)
     assert problem.message.endswith(f" The value of $.options.airflow.schedule comes from {path}.")
 
 

@@ -463,6 +463,7 @@ def test_one_problem(document: Any, path: str, words: list[str]) -> None:
         ({"image": {"gpu": ""}}, "image.gpu", ["empty string"]),
         ({"network": "true"}, "network", ["true, false, or the name of a container network", 'found "true"']),
         ({"network": "container:other"}, "network", ["name of a container network"]),
+        ({"network": "host"}, "network", ["name of a container network"]),
         ({"network": 1}, "network", ["Expected true, false, a string or null", "the number 1"]),
         ({"gpus": 0}, "gpus", ["a whole number of at least 1"]),
         ({"gpus": "2"}, "gpus", ["Write 2."]),

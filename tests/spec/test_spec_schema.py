@@ -5,14 +5,17 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 
 from pipcook_provider.errors import SpecError
-from pipcook_provider.spec import SCHEMA_PATH, parse_pipeline
+from pipcook_provider.spec import SCHEMA_PATH, load_pipeline_spec, parse_pipeline
 from pipcook_provider.spec.diagnose import _TRANSLATORS
+from pipcook_provider.spec.folder import DEFAULTS_NAME
+from pipcook_provider.spec.lint import lint_file
 from pipcook_provider.spec.schema import ANNOTATIONS, compile_schema, predicate, schema
 
 FULL: dict[str, Any] = {
@@ -112,6 +115,28 @@ def test_any_document_gives_a_spec_or_problems() -> None:
             places = [(problem.line, problem.column) for problem in exc.problems]
             assert places
             assert places == sorted(places)
+    assert outcomes == {"spec", "problems"}
+
+
+def test_any_defaults_give_a_spec_or_problems(tmp_path: Path) -> None:
+    """No defaults make the reader or lint fall over: a document gets them, or their problems are told."""
+    document, defaults = tmp_path / "p.json", tmp_path / DEFAULTS_NAME
+    own = {**FULL, "options": {"train": {"epochs": 1}, "airflow": {"stages": {"model": {"gpu": True}}}}}
+    del own["origin"]
+    document.write_text(json.dumps(own), encoding="utf-8")
+    outcomes = set()
+    for mutation in mutations():
+        has_options = isinstance(mutation, dict) and "options" in mutation
+        content = {"options": mutation["options"]} if has_options else mutation
+        defaults.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        told = lint_file(document)
+        try:
+            load_pipeline_spec(document)
+            outcome = "spec"
+        except SpecError:
+            outcome = "problems"
+        outcomes.add(outcome)
+        assert any(finding.level == "error" for finding in told) is (outcome == "problems")
     assert outcomes == {"spec", "problems"}
 
 

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
-import time
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-import requests
+from airflow_server import Airflow, running_airflow, wait_for
 from http_server import Server, serving
-
-from tools.demo.standalone import Standalone
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -74,76 +69,6 @@ def datasource(options, context):
 """
 
 
-class Airflow:
-    """A running Airflow with a dags folder of its own.
-
-    :param dags: the dags folder.
-    :param workspaces: where runs get their folders.
-    """
-
-    def __init__(self, url: str, dags: Path, workspaces: Path) -> None:
-        self.dags = dags
-        self.workspaces = workspaces
-        self._url = url
-        self._session = requests.Session()
-
-    def log_in(self) -> None:
-        token = self._session.get(f"{self._url}/auth/token", timeout=30).json()["access_token"]
-        self._session.headers["Authorization"] = f"Bearer {token}"
-
-    def request(self, method: str, path: str, **details: Any) -> dict[str, Any]:
-        """Return the API's answer."""
-        answer = self._session.request(method, f"{self._url}/api/v2/{path}", timeout=30, **details)
-        assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text}"
-        found: dict[str, Any] = answer.json()
-        return found
-
-    def trigger(self, dag_id: str, **conf: Any) -> str:
-        """Start a run; return its id."""
-        self.request("PATCH", f"dags/{dag_id}", json={"is_paused": False})
-        return str(
-            self.request("POST", f"dags/{dag_id}/dagRuns", json={"logical_date": None, "conf": conf})["dag_run_id"]
-        )
-
-    def finished(self, dag_id: str, run_id: str) -> str:
-        """Wait for a run's end; return its state."""
-        run = wait_for(
-            lambda: self.request("GET", f"dags/{dag_id}/dagRuns/{run_id}"),
-            lambda run: run["state"] in ("success", "failed"),
-        )
-        return str(run["state"])
-
-    def tasks(self, dag_id: str, run_id: str) -> dict[str, dict[str, Any]]:
-        """Return a run's tasks by id."""
-        found = self.request("GET", f"dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"]
-        return {task["task_id"]: task for task in found}
-
-    def result(self, dag_id: str, run_id: str, task_id: str) -> Any:
-        """Return what a task handed on."""
-        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
-        value = self.request("GET", path)["value"]
-        return json.loads(value) if isinstance(value, str) else value
-
-    def log(self, dag_id: str, run_id: str, task_id: str, attempt: int = 1) -> str:
-        """Return a task's log as text."""
-        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{attempt}"
-        return json.dumps(self.request("GET", path)["content"], ensure_ascii=False)
-
-    def import_errors(self) -> dict[str, str]:
-        """Return the import errors by file."""
-        found = self.request("GET", "importErrors")["import_errors"]
-        return {error["filename"]: error["stack_trace"] for error in found}
-
-
-def wait_for(ask: Callable[[], Any], accept: Callable[[Any], bool], seconds: float = 120) -> Any:
-    """Ask until the answer is accepted, and return it."""
-    deadline = time.monotonic() + seconds
-    while not accept(answer := ask()):
-        assert time.monotonic() < deadline, f"not within {seconds} s; last answer: {answer}"
-        time.sleep(0.3)
-    return answer
-
-
 def write_document(folder: Path, name: str, **parts: Any) -> None:
     """Write a pipeline document with an artifact and one training parameter."""
     document = {
@@ -179,25 +104,15 @@ def airflow(tmp_path_factory: pytest.TempPathFactory, server: Server) -> Iterato
     write_document(dags, "mistaken.json", datasource="scripts/mistaken.py", options=retries)
     (dags / "broken.json").write_text('{\n  "specVersion": "2.0",\n  "datasource": 3\n}', encoding="utf-8")
     (home / "airflow.cfg").write_text(CONFIGURATION, encoding="utf-8")
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    with Standalone(home, dags, home / "cache") as standalone:
-        airflow = Airflow(standalone.url, dags, home / "workspace")
-        begin = datetime.now(UTC)
-        wait_for(lambda: (standalone.check(), _is_up(standalone.url, begin))[1], bool)
-        airflow.log_in()
+    with running_airflow(home, dags) as airflow:
         wait_for(lambda: {dag["dag_id"] for dag in airflow.request("GET", "dags")["dags"]}, {"served", "slow"}.issubset)
         yield airflow
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
 
 
-def _is_up(url: str, since: datetime) -> bool:
-    try:
-        health = requests.get(f"{url}/api/v2/monitor/health", timeout=5).json()
-        beats = [health[name][f"latest_{name}_heartbeat"] for name in ("scheduler", "dag_processor")]
-    except (requests.RequestException, ValueError, KeyError):
-        return False
-    return all(beat and datetime.fromisoformat(beat) > since for beat in beats)
+def test_pool_of_gpu_stages(airflow: Airflow) -> None:
+    """The scheduler has made the pool of the stages that train on a GPU."""
+    pool = airflow.request("GET", "pools/pipcook_gpu")
+    assert (pool["slots"], pool["include_deferred"]) == (1, False)
 
 
 def test_pipeline_with_scripts_served_over_http(airflow: Airflow) -> None:

@@ -28,11 +28,15 @@ STAND_IN = "pipcook-base:bookworm"
 _PACKAGES = "python3,python3-venv,python3-pip,ca-certificates"
 #: What a running image does not need. Copyright notices stay, as the licenses ask for it.
 _UNUSED = (
+    # What it stands for lets pip install as well.
+    "usr/lib/python3*/EXTERNALLY-MANAGED",
+    "usr/share/doc/*/[!c]*",
+    "usr/share/info",
+    "usr/share/locale",
+    "usr/share/man",
     "var/cache/apt/*",
     "var/lib/apt/lists/*",
     "var/log/*",
-    "usr/share/[ilm][noa][fcn][oa]*",
-    "usr/share/doc/*/[!c]*",
 )
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 _CERTIFICATES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")

@@ -44,11 +44,9 @@ class Engine:
         :raises SettingsError: the certificates that the settings name are not there.
         :raises EngineError: it does not answer.
         """
-        from docker import APIClient
-
         arguments = client_arguments(settings)
-        with _translated(_stated_address(settings), "connect to it"):
-            return cls(APIClient(**arguments, version="auto", timeout=ANSWER_WITHIN))
+        with _translated(_stated_address(settings), "answer"):
+            return cls(_open(**arguments))
 
     def twin(self) -> Engine:
         """Return the same engine through a client that shares nothing with this one.
@@ -59,7 +57,7 @@ class Engine:
 
         address = self.address.replace("unix://", "http+unix://", 1)
         client = APIClient(base_url=address, version=self.client.api_version, timeout=ANSWER_WITHIN)
-        client.verify, client.cert = self.client.verify, self.client.cert
+        client.verify, client.cert, client.trust_env = self.client.verify, self.client.cert, self.client.trust_env
         client.headers.update(self.client.headers)
         return Engine(client)
 
@@ -122,6 +120,21 @@ def client_arguments(settings: Settings) -> dict[str, Any]:
             f"{folder} was expected to hold ca.pem, cert.pem and key.pem, for a Docker engine behind TLS, but not "
             "all of them are there. Correct [pipcook] docker_cert_path, or DOCKER_CERT_PATH and DOCKER_TLS_VERIFY."
         ) from exc
+
+
+def _open(**arguments: Any) -> APIClient:
+    """Return a client that speaks the engine's version of its interface."""
+    from docker import APIClient
+    from docker.constants import DEFAULT_DOCKER_API_VERSION
+
+    version = DEFAULT_DOCKER_API_VERSION
+    for _ in range(2):
+        client = APIClient(**arguments, version=version, timeout=ANSWER_WITHIN)
+        if arguments.get("tls"):
+            # Otherwise REQUESTS_CA_BUNDLE would win over the engine's own authority.
+            client.trust_env = False
+        version = client.version(api_version=False)["ApiVersion"]
+    return client
 
 
 def is_lost(exc: BaseException) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pipcook_provider.launchers.base import Listener
 from pipcook_provider.launchers.docker.container import LEASE_LABEL, volume
 from pipcook_provider.launchers.docker.engine import Engine
-from pipcook_provider.launchers.docker.tar import Owner, pack, pack_text
+from pipcook_provider.launchers.docker.tar import Owner, Source, pack, pack_text
 from pipcook_provider.runtime.messages import Log
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class FrameworkVolume:
         begin = time.monotonic()
         try:
             with self._engine.translated("take the framework"):
-                archive = pack([(".", self._framework.resolve())], Owner())
+                archive = pack([Source(".", self._framework.resolve())], Owner())
                 self._engine.client.put_archive(helper, str(self._framework), archive)
                 self._engine.client.put_archive(helper, str(self._framework), pack_text(_COMPLETE, "complete\n"))
         finally:

@@ -22,6 +22,7 @@ class ContainerOptions:
     :param image: for all stages, whatever the document says.
     :param network: the container network's name, or ``none``, ``bridge``, ``host``, for all stages.
     :param memory: bytes.
+    :param cpus: weight among containers when all processors are busy, 1 for that of others; as Airflow's operator has it.
     :param environment: variables that whoever may ask the engine can read.
     :param private_environment: variables that only the stage can read.
     :param mounts: beside the launcher's own.

@@ -21,17 +21,27 @@ class Owner:
     group: int = 0
 
 
-def pack(sources: Iterable[tuple[str, Path]], owner: Owner, *, contents: bool = True) -> Iterator[bytes]:
-    """Yield an archive of files, folders and links.
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is packed; nothing, where it does not exist.
 
-    :param sources: names in the archive, and what is packed under them; what does not exist is left out.
-    :param contents: whether folders are packed with what is in them.
+    :param name: its name in the archive.
+    :param path: a file, link or folder.
+    :param contents: whether a folder is packed with what is in it.
     """
+
+    name: str
+    path: Path
+    contents: bool = True
+
+
+def pack(sources: Iterable[Source], owner: Owner) -> Iterator[bytes]:
+    """Yield an archive."""
     headers = tarfile.TarFile(fileobj=io.BytesIO(), mode="w")
-    for name, source in sources:
-        for path in _walk(source, contents):
-            place = path.relative_to(source).as_posix()
-            info = headers.gettarinfo(path, name if place == "." else f"{name}/{place}")
+    for source in sources:
+        for path in _walk(source):
+            place = path.relative_to(source.path).as_posix()
+            info = headers.gettarinfo(path, source.name if place == "." else f"{source.name}/{place}")
             if info is not None:
                 yield from _member(info, path, owner)
     yield bytes(2 * _BLOCK)
@@ -62,11 +72,12 @@ def read_text(chunks: Iterable[bytes]) -> str:
         return file.read().decode("utf-8", errors="replace") if file else ""
 
 
-def _walk(source: Path, contents: bool) -> Iterator[Path]:
-    if source.is_symlink() or source.exists():
-        yield source
-    if contents and source.is_dir() and not source.is_symlink():
-        yield from sorted(source.rglob("*"))
+def _walk(source: Source) -> Iterator[Path]:
+    path = source.path
+    if path.is_symlink() or path.exists():
+        yield path
+    if source.contents and path.is_dir() and not path.is_symlink():
+        yield from sorted(path.rglob("*"))
 
 
 def _member(info: TarInfo, path: Path, owner: Owner) -> Iterator[bytes]:

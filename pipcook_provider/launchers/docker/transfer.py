@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,7 +13,7 @@ from pipcook_provider.launchers.base import Launch, Listener
 from pipcook_provider.launchers.docker.container import bind, volume
 from pipcook_provider.launchers.docker.engine import Engine
 from pipcook_provider.launchers.docker.framework import FrameworkVolume
-from pipcook_provider.launchers.docker.tar import Owner, pack, read_text, unpack
+from pipcook_provider.launchers.docker.tar import Owner, Source, pack, read_text, unpack
 from pipcook_provider.settings import Settings
 
 if TYPE_CHECKING:
@@ -83,7 +84,8 @@ class Volumes:
 
     def mounts(self, launch: Launch) -> list[Mount]:
         """Return a volume for each folder that something goes into."""
-        folders = {launch.workspace, *(_volume_of(target, source) for target, source in launch.files.items())}
+        # An engine leaves the folder that it unpacks into as it is; the workspace's owner it can set only in the one above.
+        folders = {launch.workspace.parent, *(_volume_of(target, source) for target, source in launch.files.items())}
         mounts = [volume(folder) for folder in sorted(folders)]
         if framework := mounted_framework(launch):
             mounts.append(FrameworkVolume(self._engine, framework).mount(read_only=True))
@@ -96,12 +98,18 @@ class Volumes:
         owner = self._owner(container)
         workspace = launch.workspace
         names = dict.fromkeys((launch.context.as_posix(), *launch.reads, *launch.writes, *launch.read_only))
-        parents = {parent.as_posix(): None for name in names for parent in PurePosixPath(name).parents}
-        self._put(container, workspace, _folders(workspace, sorted(parents), owner))
-        self._put(container, workspace, pack(((name, workspace / name) for name in names), owner))
+        parents = {parent: None for name in names for parent in PurePosixPath(name).parents}
+        inside = PurePosixPath(workspace.name)
+        self._put(
+            container,
+            workspace.parent,
+            [Source((inside / path).as_posix(), workspace / path, contents=False) for path in sorted(parents)]
+            + [Source((inside / name).as_posix(), workspace / name) for name in names],
+            owner,
+        )
         for target, source in launch.files.items():
             folder = _volume_of(target, source)
-            self._put(container, folder, pack([(target.relative_to(folder).as_posix(), source)], owner))
+            self._put(container, folder, [Source(target.relative_to(folder).as_posix(), source)], owner)
 
     def fetch(self, container: str, launch: Launch) -> None:
         """Copy what the stage wrote."""
@@ -138,9 +146,9 @@ class Volumes:
         with self._engine.translated(f"give back {place}"):
             yield from chunks
 
-    def _put(self, container: str, folder: Path, archive: Iterator[bytes]) -> None:
+    def _put(self, container: str, folder: Path, sources: Iterable[Source], owner: Owner) -> None:
         with self._engine.translated(f"take files for {folder}"):
-            self._engine.client.put_archive(container, str(folder), archive)
+            self._engine.client.put_archive(container, str(folder), pack(sources, owner))
 
     def _owner(self, container: str) -> Owner:
         """Return the numbers of a container's user, whose files those are to be that it can write."""
@@ -161,8 +169,14 @@ def choose_transfer(engine: Engine, settings: Settings) -> Transfer:
     An engine that is asked over a network, or from within a container, sees other files than this process.
     """
     mounts = settings.docker_mounts
-    elsewhere = engine.is_remote or any(Path(mark).exists() for mark in _INSIDE_A_CONTAINER)
-    return Volumes(engine) if mounts == "volume" or (mounts == "auto" and elsewhere) else Binds()
+    return Volumes(engine) if mounts == "volume" or (mounts == "auto" and _is_elsewhere(engine)) else Binds()
+
+
+def _is_elsewhere(engine: Engine) -> bool:
+    if engine.is_remote:
+        return True
+    contained = any(Path(mark).exists() for mark in _INSIDE_A_CONTAINER)
+    return contained and engine.info.get("Name") != socket.gethostname()
 
 
 def mounted_framework(launch: Launch) -> Path | None:
@@ -175,8 +189,3 @@ def mounted_framework(launch: Launch) -> Path | None:
 def _volume_of(target: Path, source: Path) -> Path:
     """Return the folder in the container that a file or folder arrives in."""
     return target if source.is_dir() else target.parent
-
-
-def _folders(workspace: Path, names: list[str], owner: Owner) -> Iterator[bytes]:
-    """Yield an archive of folders without what is in them."""
-    return pack(((name, workspace / name) for name in names), owner, contents=False)

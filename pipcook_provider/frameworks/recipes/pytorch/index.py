@@ -14,6 +14,6 @@ def initialize(options: Mapping[str, Any]) -> None:
     :param options: the ``options`` of the pipeline document.
     """
     train = options.get("train") or {}
-    gpu = train.get("gpu") in (True, "true") and sys.platform != "darwin"
+    gpu = train.get("gpu") in (True, "true", "auto") and sys.platform != "darwin"
     if not gpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"

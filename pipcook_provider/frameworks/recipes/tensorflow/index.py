@@ -14,7 +14,7 @@ def initialize(options: Mapping[str, Any]) -> None:
     :param options: the ``options`` of the pipeline document.
     """
     train = options.get("train") or {}
-    gpu = train.get("gpu") in (True, "true") and sys.platform != "darwin"
+    gpu = train.get("gpu") in (True, "true", "auto") and sys.platform != "darwin"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     if gpu:

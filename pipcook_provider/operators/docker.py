@@ -248,7 +248,9 @@ class PipcookDockerOperator(ResumableJobMixin, DockerOperator):
         delay = _seconds(self.retry_delay)
         if self.retry_exponential_backoff:
             longest = _seconds(self.max_retry_delay) if self.max_retry_delay else _LONGEST_DELAY
-            delay = min(longest, delay * 2**task_instance.try_number)
+            # True means 2, which Airflow 3.1 takes for every number. Up to as much again is added, by a digest of the task.
+            multiplier = max(2.0, self.retry_exponential_backoff)
+            delay = min(longest, 2 * delay * multiplier ** (task_instance.try_number - 1))
         timeout = conf.getint("scheduler", "task_instance_heartbeat_timeout", fallback=_HEARTBEAT_TIMEOUT)
         return float(timeout + delay + _MARGIN)
 

@@ -50,7 +50,7 @@ def named_files(parameters: Any, origin: str, folders: tuple[Path, ...], listene
     found: dict[Path, Path] = {}
     for text in _texts(parameters):
         path = _local_path(text, here)
-        if path is None or not (path.is_file() or path.is_dir()):
+        if path is None or not _is_there(path):
             continue
         real = path.resolve()
         if any(real.is_relative_to(root) for root in roots):
@@ -79,7 +79,10 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _local_path(text: str, here: Path | None) -> Path | None:
     """Return the path that a text may be, as ``Context.resolve`` would make it in a place without links."""
-    parts = urlsplit(text.partition("#")[0]) if text.startswith("file:") else None
+    try:
+        parts = urlsplit(text.partition("#")[0]) if text.startswith("file:") else None
+    except ValueError:
+        return None
     if parts is None and (not text or len(text) > _LONGEST_PATH or "://" in text or "\0" in text):
         return None
     path = Path(unquote(parts.path) if parts else text)
@@ -88,3 +91,11 @@ def _local_path(text: str, here: Path | None) -> Path | None:
             return None
         path = here / path
     return Path(os.path.normpath(path))
+
+
+def _is_there(path: Path) -> bool:
+    """Tell whether a path leads to a file or folder that this worker can see; texts of any kind are asked about."""
+    try:
+        return path.is_file() or path.is_dir()
+    except OSError:
+        return False

@@ -230,8 +230,8 @@ class Workspace:
 
         :raises WorkspaceError: one is a link.
         """
-        partials = self._stages.glob("*.partial") if self._stages.is_dir() else ()
-        for folder in (self.root / "cache", self._stages, self.data, self.model, self.scripts, *partials):
+        outputs = self._stages.iterdir() if self._stages.is_dir() else ()
+        for folder in (self.root / "cache", self._stages, self.data, self.model, self.scripts, *outputs):
             if folder.is_symlink():
                 raise WorkspaceError(
                     f"expected {folder} to be a folder of the run, found a link to {folder.readlink()}: a script has put it "

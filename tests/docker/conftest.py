@@ -43,7 +43,9 @@ class StageMaker:
     heard: Any
     labels: Mapping[str, str] = field(default_factory=lambda: {"pipcook-test": secrets.token_hex(8)})
 
-    def launcher(self, settings: Settings | None = None, engine: Engine | None = None, **options: Any) -> DockerLauncher:
+    def launcher(
+        self, settings: Settings | None = None, engine: Engine | None = None, **options: Any
+    ) -> DockerLauncher:
         """Return a launcher with these options."""
         chosen = ContainerOptions(**{"image": self.image, "labels": self.labels, **options})
         return DockerLauncher(engine or self.engine, settings or self.settings, chosen)
@@ -56,17 +58,28 @@ class StageMaker:
         text = f"def datasource(options, context):\n{textwrap.indent(textwrap.dedent(body), '    ')}\n{GOOD_RETURN}"
         (workspace / "scripts" / "datasource.py").write_text(text, encoding="utf-8")
         context = {
-            **{"protocol": 1, "stage": "datasource", "role": "datasource", "parameters": {}, "options": {}},
-            **{"origin": "file:///pipeline.json", "downloads": str(workspace / "cache")},
-            **{"script": "scripts/datasource.py", "output": "output"},
+            "protocol": 1,
+            "stage": "datasource",
+            "role": "datasource",
+            "parameters": {},
+            "options": {},
+            "origin": "file:///pipeline.json",
+            "downloads": str(workspace / "cache"),
+            "script": "scripts/datasource.py",
+            "output": "output",
             "framework": str(changes["framework"]) if "framework" in changes else None,
         }
         (workspace / "context.json").write_text(json.dumps(context), encoding="utf-8")
         return Launch(
             **{
-                **{"workspace": workspace, "context": Path("context.json"), "subject": "datasource script d.py"},
-                **{"site": launcher.open(needs or Needs(), self.heard), "reads": ("scripts",)},
-                **{"read_only": ("scripts",), "writes": ("output", "cache"), **changes},
+                "workspace": workspace,
+                "context": Path("context.json"),
+                "subject": "datasource script d.py",
+                "site": launcher.open(needs or Needs(), self.heard),
+                "reads": ("scripts",),
+                "read_only": ("scripts",),
+                "writes": ("output", "cache"),
+                **changes,
             }
         )
 

@@ -33,6 +33,8 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
     daemon = Daemon(
         tmp_path / "engine",
         [
+            # In a network namespace of its own: an engine without a bridge removes docker0, which may be another engine's.
+            *("unshare", "--net", "dockerd"),
             *(f"--{option}={tmp_path / name}" for option, name in places.items()),
             f"--host=unix://{tmp_path}/docker.sock",
             "--bridge=none",
@@ -56,4 +58,4 @@ def test_an_engine_starts_answers_and_ends(client: Client, daemon: Daemon) -> No
 def test_an_engine_that_ends_by_itself_is_told(client: Client, daemon: Daemon) -> None:
     """The error shows why, in the engine's own words."""
     with pytest.raises(ToolError, match=r"(?s)ended by itself.*unknown flag: --nonsense"):
-        Daemon(daemon.folder, [*daemon.options, "--nonsense"]).start(client)
+        Daemon(daemon.folder, [*daemon.command, "--nonsense"]).start(client)

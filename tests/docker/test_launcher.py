@@ -73,8 +73,12 @@ def test_container_is_closed(stages, heard) -> None:
     assert seen["status"]["Seccomp"] == "2"
     refused = "Read-only file system"
     assert seen["written"] == {
-        **{"/": refused, "/usr": refused, "scripts": refused},
-        **{"/tmp": "written", ".": "written", "cache": "written"},
+        "/": refused,
+        "/usr": refused,
+        "scripts": refused,
+        "/tmp": "written",
+        ".": "written",
+        "cache": "written",
     }
     assert seen["interfaces"] == ["lo"]
     assert not seen["socket"]
@@ -101,7 +105,9 @@ def test_options_open_what_is_closed(stages, heard) -> None:
     """Whoever configures the launcher may give a stage a network, a user and variables."""
     launcher = stages.launcher(network="bridge", user="12345:0", environment={"SEEN": "by all"}, hostname="here")
     (stages.folder / "run").mkdir()
-    launch = stages.launch(launcher, "import os, socket; print('saw', os.getuid(), os.environ['SEEN'], socket.gethostname())")
+    launch = stages.launch(
+        launcher, "import os, socket; print('saw', os.getuid(), os.environ['SEEN'], socket.gethostname())"
+    )
     for path in (stages.folder, stages.folder / "run", stages.folder / "run" / "output"):
         path.chmod(0o777)
     launcher.run(launch, heard)
@@ -150,7 +156,9 @@ def test_worker_is_not_seen(stages, heard, monkeypatch) -> None:
     for name in ("AIRFLOW__CORE__FERNET_KEY", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "TMPDIR"):
         monkeypatch.setenv(name, "/the/workers")
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    stages.run("import os; print('saw', os.environ['OMP_NUM_THREADS'], '/the/workers' in os.environ.values(), os.environ['HOME'])")
+    stages.run(
+        "import os; print('saw', os.environ['OMP_NUM_THREADS'], '/the/workers' in os.environ.values(), os.environ['HOME'])"
+    )
     assert "saw 3 False /tmp" in heard.lines
 
 
@@ -261,7 +269,7 @@ def test_sigterm_ends_the_first_process(stages, heard, tmp_path) -> None:
         target=lambda: wait_until(lambda: "up" in heard.lines) and stages.engine.client.kill(container, "SIGTERM")
     )
     ending.start()
-    with pytest.raises(StageCrashed, match="was ended by SIGTERM without a result"):
+    with pytest.raises(StageCrashed, match="was ended by SIGTERM; somebody stopped it"):
         launcher.follow(container, launch, heard)
     ending.join()
     assert stages.engine.client.inspect_container(container)["State"]["ExitCode"] == 143
@@ -422,3 +430,24 @@ def test_user_owns_what_the_stage_writes(rootless, worker, sees_worker, stated, 
     """A container's user is whom the worker's files belong to: root of a rootless engine is the worker's user."""
     options = ContainerOptions(user=stated)
     assert choose_user(options, FakeEngine(rootless), worker, sees_worker=sees_worker) == expected
+
+
+def test_limits_hold_inside(stages, heard) -> None:
+    """The kernel itself limits what a stage may have: memory, and processes."""
+    body = """
+    import pathlib
+    groups = pathlib.Path("/sys/fs/cgroup")
+    for names in (("memory.max", "memory/memory.limit_in_bytes"), ("pids.max", "pids/pids.max")):
+        print("limit", *(path.read_text().strip() for path in map(groups.joinpath, names) if path.exists()))
+    """
+    stages.run(body, Needs(memory=2**28))
+    assert [line for line in heard.lines if line.startswith("limit")] == [f"limit {2**28}", "limit 4096"]
+
+
+def test_containers_that_were_never_started_are_reaped(stages, heard) -> None:
+    """What a worker leaves behind that is lost before it starts a container goes when its lease is over, not before."""
+    launcher = stages.launcher(lease=1)
+    container = launcher.create(stages.launch(launcher, "pass"), heard)
+    stages.launcher().reap()
+    assert stages.containers() == [container]
+    assert wait_until(lambda: stages.launcher().reap() or stages.containers() == [])

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +15,8 @@ from helpers import prepared
 from pipcook_provider.errors import ScriptError, StageCrashed
 from pipcook_provider.launchers import Launch, Needs, Site
 from pipcook_provider.launchers.base import Outcome
-from pipcook_provider.runtime.messages import Failure, Metric
+from pipcook_provider.runtime import child
+from pipcook_provider.runtime.messages import PROTOCOL, Failure, Metric
 from pipcook_provider.stages import StageResult, StageRunner
 
 RETURN = """
@@ -285,3 +290,118 @@ def test_failure_in_a_folder_names_the_files_origin() -> None:
         with pytest.raises(ScriptError) as caught:
             outcome.conclude(1, "", stopped=False)
         assert str(caught.value) == f"model script failed at {address}, line 3 (in the run: {file}):\nKeyError: 'x'"
+
+
+class Container:
+    """The child as a container runs it, in a process: its launcher holds its stdin and gives signs of life."""
+
+    def __init__(self, folder: Path, script: str, *modes: str, protocol: int = PROTOCOL) -> None:
+        (folder / "home").mkdir()
+        (folder / "script.py").write_text(f"{script}\n", encoding="utf-8")
+        context = {
+            "protocol": protocol,
+            "stage": "datasource",
+            "role": "datasource",
+            "parameters": {},
+            "options": {},
+            "origin": "",
+            "downloads": str(folder),
+            "script": "script.py",
+            "output": "output",
+        }
+        (folder / "context.json").write_text(json.dumps(context), encoding="utf-8")
+        self.process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-B", "-u", "-X", "utf8", child.__file__, folder, "context.json", *modes],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={"HOME": str(folder / "home"), "PIPCOOK_CHANNEL": "token"},
+            start_new_session=True,
+            text=True,
+        )
+
+    def say(self, line: object) -> None:
+        assert self.process.stdin
+        self.process.stdin.write(f"{line if isinstance(line, str) else json.dumps(line)}\n")
+        self.process.stdin.flush()
+
+    def end(self, text: str | None = None) -> tuple[int, str, str]:
+        """Return status, messages and output; ``text`` is the last that is said."""
+        messages, output = self.process.communicate(text, timeout=60)
+        return self.process.returncode, messages, output
+
+
+IN_A_CONTAINER = f"def datasource(options, context):\n    import os, pathlib, time\n    {{body}}\n{RETURN}"
+
+
+@pytest.mark.parametrize("text", ["", "\n", "no JSON\n", "{}\n", '{"lease": null}\n'])
+def test_nothing_runs_without_a_handover(tmp_path, text: str) -> None:
+    """A child that is not told what it runs with says so, with a status of its own."""
+    container = Container(tmp_path, IN_A_CONTAINER.format(body="print('ran')"), "lease", "packages")
+    status, messages, output = container.end(text)
+    assert (status, messages) == (3, "")
+    assert "expected a line with the lease and the environment on stdin within 60 s" in output
+    assert "ran" not in output
+
+
+def test_handover_is_in_place_before_user_code(tmp_path) -> None:
+    """Variables and ``.netrc`` are there for the script; the file is for its user only, and stdin holds nothing."""
+    body = "print(os.environ['SECRET'], os.environ['HOME'], os.read(0, 1))"
+    container = Container(tmp_path, IN_A_CONTAINER.format(body=body), "lease", "packages")
+    netrc = "machine a.test login me password it"
+    container.say({"lease": 60, "environment": {"SECRET": "ünsichtbar"}, "netrc": netrc})
+    status, messages, output = container.end()
+    assert (status, output) == (0, f"ünsichtbar {tmp_path}/home b''\n")
+    told = [json.loads(line.partition(" ")[2])["kind"] for line in messages.split("\n") if line]
+    assert told == ["opened", "result", "closed"]
+    written = tmp_path / "home" / ".netrc"
+    assert written.read_text(encoding="utf-8") == netrc
+    assert written.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_lease_ends_the_stage(tmp_path, closed: bool) -> None:
+    """When nothing is heard for the lease, the child says so and ends its process group, also with stdin at its end."""
+    container = Container(tmp_path, IN_A_CONTAINER.format(body="time.sleep(600)"), "lease", "packages")
+    container.say({"lease": 0.5})
+    if closed:
+        status, _, output = container.end()
+    else:
+        assert container.process.stderr
+        output, status = container.process.stderr.read(), container.process.wait(60)
+    assert status == -signal.SIGKILL
+    assert output == "nobody has asked for this stage for 0.5 s, its lease: it ends itself.\n"
+
+
+def test_signs_of_life_and_a_new_lease_keep_the_stage(tmp_path) -> None:
+    """Any line is a sign of life; one that states a lease changes it."""
+    body = "[time.sleep(0.05) for _ in range(1200) if not pathlib.Path('go').exists()]"
+    container = Container(tmp_path, IN_A_CONTAINER.format(body=body), "lease", "packages")
+    container.say({"lease": 2})
+    for _ in range(5):
+        time.sleep(0.5)
+        container.say("")
+    container.say({"lease": 60})
+    time.sleep(2.5)
+    (tmp_path / "go").touch()
+    assert container.end()[0] == 0
+
+
+def test_protocols_can_be_compared_before_the_context_is_read(tmp_path) -> None:
+    """A child tells its protocol also where it cannot read the context of another."""
+    container = Container(tmp_path, IN_A_CONTAINER.format(body="pass"), "lease", "packages", protocol=999)
+    container.say({"lease": 60})
+    status, messages, output = container.end()
+    assert status == 2
+    assert f'"kind":"opened","sequence":0,"protocol":{PROTOCOL}' in messages
+    assert "expected a context of protocol" in output
+
+
+def test_workspace_that_is_not_there(tmp_path) -> None:
+    """A workspace that the child does not see is told before anything runs."""
+    container = Container(tmp_path, "", "lease", "packages")
+    (tmp_path / "context.json").unlink()
+    container.say({"lease": 60})
+    status, messages, output = container.end()
+    assert (status, messages) == (4, "")
+    assert f"of the container cannot read and write the folder {tmp_path}" in output

@@ -32,6 +32,8 @@ def _parser() -> argparse.ArgumentParser:
     start.set_defaults(run=_start)
     stop = commands.add_parser("stop", help="end the engine that `start` started, and no other one")
     stop.set_defaults(run=_stop)
+    status = commands.add_parser("status", help="say whether an engine answers; exit status 1 where none does")
+    status.set_defaults(run=_status)
     images = commands.add_parser("images", help="build the images that stages run in")
     images.add_argument(
         "--base-image",
@@ -55,6 +57,11 @@ def _start(_options: argparse.Namespace) -> None:
 
 def _stop(_options: argparse.Namespace) -> None:
     print("engine stopped" if Daemon().stop() else "no engine to stop: none was started here")
+
+
+def _status(_options: argparse.Namespace) -> None:
+    client = need_engine()
+    print(f"engine {client.engine()} answers {client.program}")
 
 
 def _images(options: argparse.Namespace) -> None:

@@ -18,10 +18,11 @@ import psutil
 from .client import Client
 from .errors import ToolError
 
-#: Debian's and Ubuntu's packages, by the program that each one is needed for.
+#: Debian's and Ubuntu's packages of an engine, of images and of what tests/docker uses, by the program that is looked for.
 _PACKAGES = {
     "dockerd": "docker.io",
     "docker-compose": "docker-compose",
+    "docker-registry": "docker-registry",
     "iptables": "iptables",
     "debootstrap": "debootstrap",
 }
@@ -56,11 +57,11 @@ class Daemon:
     """An engine that this tool starts.
 
     :param folder: of its log, and of the note by which it is found again.
-    :param options: of ``dockerd``.
+    :param command: what starts ``dockerd``.
     """
 
     folder: Path = Path("/run/pipcook-engine")
-    options: Sequence[str] = ()
+    command: Sequence[str] = ("dockerd",)
 
     @property
     def log(self) -> Path:
@@ -79,7 +80,7 @@ class Daemon:
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.log.open("wb") as log:
             process = psutil.Popen(
-                ["dockerd", *self.options],
+                self.command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -19,7 +19,7 @@ from pipcook_provider.settings import Settings
 if TYPE_CHECKING:
     from docker.types import LogConfig, Mount
 
-#: The lease in seconds; only containers with this label are removed once it is over.
+#: Seconds; containers with this label that have not run for so long are removed.
 LEASE_LABEL = "io.pipcook.lease"
 
 _HOME = "/tmp"  # noqa: S108 - the container's own
@@ -43,6 +43,7 @@ class ContainerSpecification:
     :param memory: bytes that it may use; a half of them for files in ``/tmp``.
     :param pids: processes and threads that it may have.
     :param mounts: what it sees of the worker.
+    :param lease: seconds that it may lie there without running before it counts as left behind.
     """
 
     launch: Launch
@@ -53,6 +54,7 @@ class ContainerSpecification:
     memory: int
     pids: int
     mounts: Sequence[Mount]
+    lease: float
 
     def create(self, engine: Engine) -> str:
         """Create the container and return its id.
@@ -83,7 +85,7 @@ class ContainerSpecification:
         return [str(self.launch.workspace), self.launch.context.as_posix(), "lease", *packages]
 
     def _labels(self) -> dict[str, str]:
-        lease = {LEASE_LABEL: f"{self.options.lease:g}"} if self.options.keep == "never" else {}
+        lease = {LEASE_LABEL: f"{self.lease:g}"} if self.options.keep == "never" else {}
         own = {"io.pipcook.version": __version__, "io.pipcook.stage": masked(self.launch.subject), **lease}
         return {**self.options.labels, **own}
 

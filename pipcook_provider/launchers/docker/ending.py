@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -70,7 +71,7 @@ class Ending:
                 f"{subject} ended itself: no worker had asked for it for as long as its lease says. The worker was lost, or "
                 f"did not reach the engine. Its outputs are discarded; run it again.{self._told()}"
             )
-        if reason := self._restarted():
+        if reason := self._restarted() or self._terminated(state):
             return StageCrashed(
                 f"{subject}: its container ended without a result: {reason}. Its outputs are discarded; run it again."
                 f"{self._told()}"
@@ -92,6 +93,12 @@ class Ending:
         return (
             "the engine could not be reached for a while, most likely it was restarted" if self.engine_was_lost else ""
         )
+
+    @staticmethod
+    def _terminated(state: ContainerState) -> str:
+        if state.exit_code != 128 + signal.SIGTERM:
+            return ""
+        return "it was ended by SIGTERM; somebody stopped it, or stopped or restarted the engine"
 
     def _told(self) -> str:
         return f"\nLast lines of its output:\n{self.last_lines}" if self.last_lines else ""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from docker.types import Mount
 
 _COMPLETE = ".complete"
-_FILLED_WITHIN = 900
+_FILLED_WITHIN = 3600
 _PAUSE = 1
 
 

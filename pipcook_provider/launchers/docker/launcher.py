@@ -103,6 +103,7 @@ class DockerLauncher:
             memory=choose_memory(launch, self._options, self._settings, self._engine),
             pids=self._settings.docker_pids,
             mounts=self._transfer.mounts(launch),
+            lease=self._options.lease + self._transfer.patience,
         )
         with self._watched(specification.name):
             container = specification.create(self._engine)
@@ -159,7 +160,9 @@ class DockerLauncher:
         self._stopped = True
         if self._container is not None:
             # In a signal handler, this thread may be in the middle of a question to the engine.
-            _end(self._engine.twin(), self._container, self._settings.stop_timeout, keep=self._options.keep != "never")
+            engine = self._engine.twin()
+            _stop(engine, self._container, self._settings.stop_timeout)
+            self._discard(engine, self._container)
 
     @contextmanager
     def _watched(self, container: str) -> Iterator[None]:
@@ -171,12 +174,18 @@ class DockerLauncher:
             yield
         except BaseException as exc:
             with suppress(LaunchError):
-                _end(self._engine, container, 0, keep=self._options.keep != "never")
+                self._discard(self._engine, container)
             if self._stopped and isinstance(exc, LaunchError):
                 raise StageKilled("The stage was stopped from outside.") from exc
             raise
         finally:
             self._container = None
+
+    def _discard(self, engine: Engine, container: str) -> None:
+        if self._options.keep == "never":
+            _remove(engine, container)
+        else:
+            _stop(engine, container, 0)
 
     def _follow(self, container: str, launch: Launch, listener: Listener) -> Mapping[str, Any]:
         with self._engine.translated("find the container"):
@@ -216,7 +225,7 @@ class DockerLauncher:
     def _listen(self, container: str, stream: LogStream, heard: Heard, outcome: Outcome) -> None:
         lines = {STDOUT: Lines(heard.stdout), STDERR: Lines(heard.stderr)}
         # The stage is over when it says so; threads that user code left behind must not keep it.
-        timer = threading.Timer(self._settings.stop_timeout, _kill, (self._engine.twin(), container))
+        timer = threading.Timer(self._settings.stop_timeout, _kill, (self._engine, container))
         timer.daemon = True
         try:
             for number, piece in stream.pieces():
@@ -233,20 +242,18 @@ class DockerLauncher:
         return {**worker, **launch.environment, **self._options.private_environment}
 
 
-def _end(engine: Engine, container: str, timeout: float, *, keep: bool) -> None:
+def _stop(engine: Engine, container: str, timeout: float) -> None:
     from docker.errors import NotFound
 
     with engine.translated("stop the container"), suppress(NotFound):
         engine.client.stop(container, timeout=round(timeout))
-    if not keep:
-        _remove(engine, container)
 
 
 def _kill(engine: Engine, container: str) -> None:
     from docker.errors import DockerException
 
     with suppress(DockerException, OSError):
-        engine.client.kill(container)
+        engine.twin().client.kill(container)
 
 
 def _remove(engine: Engine, container: str) -> None:

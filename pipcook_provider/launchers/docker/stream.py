@@ -20,9 +20,15 @@ STDOUT, STDERR = 1, 2
 
 #: Each piece in the engine's stream: 1 byte that tells stdout from stderr, 3 bytes unused, its length.
 _HEADER = struct.Struct(">BxxxL")
+#: What an engine answers for a container that is not there, and for one that is being removed.
+_GONE = (404, 409)
 _SILENCE = 300
 _LOST_FOR = 60
 _PAUSE = 1
+
+
+class _GoneError(Exception):
+    """The container is not there, or no more."""
 
 
 class LogStream:
@@ -54,7 +60,11 @@ class LogStream:
         """
         while True:
             ended = self.state is not None and not self.state.is_running
-            yield from self._pieces_once()
+            try:
+                yield from self._pieces_once()
+            except _GoneError:
+                self.state = None
+                return
             if ended:
                 return
             self.state = self._inspect()
@@ -71,7 +81,7 @@ class LogStream:
             connection.shutdown(socket.SHUT_RDWR)
 
     def _pieces_once(self) -> Iterator[tuple[int, bytes]]:
-        from docker.errors import APIError, NotFound
+        from docker.errors import APIError
 
         skipped = dict(self._read)
         try:
@@ -81,9 +91,9 @@ class LogStream:
                 if fresh := piece[left:]:
                     self._read[number] += len(fresh)
                     yield number, fresh
-        except NotFound:
-            return
-        except APIError:
+        except APIError as exc:
+            if exc.status_code in _GONE:
+                raise _GoneError from exc
             with self._engine.translated("read the container's log"):
                 raise
         except OSError:

@@ -62,7 +62,7 @@ def unpack(chunks: Iterable[bytes], folder: Path) -> None:
     :raises OSError: the folder cannot be written, or the disk is full.
     """
     with tarfile.open(fileobj=_Readable(chunks), mode="r|") as archive:
-        archive.extractall(folder, filter="data")
+        archive.extractall(folder, filter=_past_links)
 
 
 def read_text(chunks: Iterable[bytes]) -> str:
@@ -70,6 +70,17 @@ def read_text(chunks: Iterable[bytes]) -> str:
     with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
         file = archive.extractfile(archive.getmembers()[0])
         return file.read().decode("utf-8", errors="replace") if file else ""
+
+
+def _past_links(member: TarInfo, folder: str) -> TarInfo:
+    """Apply the filter ``data``, and write through no link that lies in the folder from before: it may lead anywhere in it."""
+    accepted = tarfile.data_filter(member, folder)
+    target = Path(folder).resolve() / accepted.name
+    if target.parent.resolve() != target.parent:
+        raise tarfile.OutsideDestinationError(member, str(target.resolve()))
+    if target.is_symlink():
+        target.unlink()
+    return accepted
 
 
 def _walk(source: Source) -> Iterator[Path]:

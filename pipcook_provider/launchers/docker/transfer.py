@@ -27,6 +27,8 @@ class Transfer(Protocol):
 
     #: Whether the container sees this machine's own files, rather than copies.
     is_local: bool
+    #: Seconds that a container may have to lie there while files are sent or fetched.
+    patience: float
 
     def mounts(self, launch: Launch) -> list[Mount]:
         """Return what the container of a stage mounts."""
@@ -48,6 +50,7 @@ class Binds:
     """The engine's machine is this one: containers see this machine's own files."""
 
     is_local = True
+    patience = 0.0
 
     def mounts(self, launch: Launch) -> list[Mount]:
         """Return the workspace, to be written, and what is only to be read: scripts, framework and data."""
@@ -78,6 +81,7 @@ class Volumes:
     """
 
     is_local = False
+    patience = 3600.0
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

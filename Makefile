@@ -52,8 +52,9 @@ format: $(made) ## rewrite the code in the project's style
 	@$(bin)/ruff format .
 
 .PHONY: bench
-bench: $(made) ## measure parsing, stages, datasets and frameworks against their limits
-	@set -e; for script in bench/*.py; do echo "== $$script"; $(bin)/python "$$script" $(ARGS); done
+bench: $(made) ## measure parsing, stages, datasets, frameworks and containers against their limits
+	@failed=; for script in bench/*.py; do echo "== $$script"; $(bin)/python -P "$$script" $(ARGS) || failed="$$failed $$script"; done; \
+	    test -z "$$failed" || { echo "A limit was missed, or something could not be measured, in:$$failed" >&2; exit 1; }
 
 .PHONY: venv
 venv: $(made) ## make .venv, which the other commands do by themselves

@@ -188,6 +188,8 @@ class StageRunner:
         started = time.monotonic()
         value = run(job.launch, recorder)
         seconds = time.monotonic() - started
+        if "device" in value:
+            self.listener.message(Log("info", f"device: {value['device']}"))
         return StageResult(job.stage.task_id, seconds, self._publish(job, value), recorder.metrics)
 
     def _publish(self, job: StageJob, value: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -63,6 +63,7 @@ class Workspace:
                     "replace them, so nothing was written. Choose another folder."
                 )
             root.mkdir(parents=True, exist_ok=True)
+            workspace.check_folders()
             (root / _MARKER).touch()
         return workspace
 
@@ -231,12 +232,13 @@ class Workspace:
         :raises WorkspaceError: one is a link.
         """
         outputs = self._stages.iterdir() if self._stages.is_dir() else ()
-        for folder in (self.root / "cache", self._stages, self.data, self.model, self.scripts, *outputs):
-            if folder.is_symlink():
+        own = ("cache", "cache/stages", "data", "model", "scripts", CONFIG_NAME, self.prepared.name, _MARKER, _LOCK)
+        for place in (*(self.root / name for name in own), *outputs):
+            if place.is_symlink():
                 raise WorkspaceError(
-                    f"expected {folder} to be a folder of the run, found a link to {folder.readlink()}: a script has put it "
-                    "there, and what the run writes would land elsewhere, so nothing was written. Mend the script, and "
-                    f"start a new run."
+                    f"expected {place} to be the run's own, found a link to {place.readlink()}: a script has put it there, "
+                    "and what the run writes would land elsewhere, so nothing was written. Mend the script, and start a new "
+                    "run."
                 )
 
     def write_context(self, task_id: str, context: Mapping[str, Any]) -> Path:

@@ -166,7 +166,7 @@ def test_messages_under_noise(stages, heard) -> None:
     """Among 100,000 lines in UTF-8, from processes that write at once, no message and no line is lost or torn."""
     body = """
     import subprocess, sys
-    noise = "for n in range(50_000): print(f'noise {n} äöü 雑音')"
+    noise = "import os\\nfor n in range(50_000): os.write(1, f'noise {n} äöü 雑音\\\\n'.encode())"
     writers = [subprocess.Popen([sys.executable, "-X", "utf8", "-c", noise], stdout=fd) for fd in (1, 2)]
     import gc
     from pipcook_provider.runtime.messages import Metric, MessageWriter
@@ -282,7 +282,7 @@ def test_listener_that_raises_ends_the_stage(stages) -> None:
         def message(self, message: object) -> None: ...
 
         def output(self, line: str) -> None:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(line)
 
     launcher = stages.launcher()
     launch = stages.launch(launcher, SLEEPING.format(prelude=""))

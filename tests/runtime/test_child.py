@@ -315,6 +315,7 @@ class Container:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            cwd=folder,
             env={"HOME": str(folder / "home"), "PIPCOOK_CHANNEL": "token"},
             start_new_session=True,
             text=True,

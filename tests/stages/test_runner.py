@@ -28,6 +28,7 @@ class Elsewhere:
     inner: Launcher
     asked: list[Needs] = field(default_factory=list)
     launches: list[Launch] = field(default_factory=list)
+    parameters: list[Any] = field(default_factory=list)
     gpu: bool = False
 
     def has_gpu(self) -> bool:
@@ -39,6 +40,8 @@ class Elsewhere:
 
     def run(self, launch: Launch, listener: Listener) -> Mapping[str, Any]:
         self.launches.append(launch)
+        context = json.loads((launch.workspace / launch.context).read_text(encoding="utf-8"))
+        self.parameters.append(context["parameters"])
         return self.inner.run(launch, listener)
 
     def stop(self) -> None:
@@ -82,11 +85,9 @@ def test_artifact_goes_to_its_target(runner, write_pipeline, tmp_path) -> None:
 def test_artifact_is_made_where_its_stage_may_write(runner, launcher, write_pipeline, tmp_path) -> None:
     """The processor is given a place in the run's folder, when it checks its options and when it builds."""
     document = write_pipeline(artifact=zip_to(str(tmp_path / "out.zip"), "inner.zip"))
-    workspace, _ = run_all(runner, document, tmp_path / "run")
-    checked = json.loads(workspace.context("prepare").read_text(encoding="utf-8"))["parameters"]
-    assert [options["target"] for options in checked] == ["out.zip", "inner.zip"]
-    built = [json.loads(workspace.context(f"artifact_{n}").read_text(encoding="utf-8")) for n in (1, 2)]
-    assert [context["parameters"]["target"] for context in built] == [
+    run_all(runner, document, tmp_path / "run")
+    assert [options["target"] for options in launcher.parameters[0]] == ["out.zip", "inner.zip"]
+    assert [options["target"] for options in launcher.parameters[-2:]] == [
         "cache/stages/artifact_1.partial/out.zip",
         "cache/stages/artifact_2.partial/inner.zip",
     ]

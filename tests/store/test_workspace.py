@@ -88,3 +88,49 @@ def test_vanished_folder_is_told_as_such(tmp_path: Path) -> None:
     workspace = Workspace.create(tmp_path / "run")
     with pytest.raises(WorkspaceError, match=r"cannot be written: .*if a script has removed"):
         workspace.publish("datasource")
+
+
+OWN = ["cache", "data", "model", "scripts", "pipeline-config.json", ".prepare", ".pipcook-workspace", ".pipcook-lock"]
+
+
+@pytest.mark.parametrize("name", [*OWN, "cache/stages", "cache/stages/model.partial", "cache/stages/datasource"])
+@pytest.mark.parametrize("target", ["victim", "nowhere"])
+def test_links_in_the_place_of_the_runs_own(tmp_path: Path, name: str, target: str) -> None:
+    """What a script has made into a link is refused before anything is written, with both ends of the link."""
+    victim = tmp_path / "victim" / "scripts"
+    victim.mkdir(parents=True)
+    (victim / "precious").touch()
+    workspace = Workspace.create(tmp_path / "run")
+    workspace.check_folders()
+    place = workspace.root / name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.unlink(missing_ok=True)
+    place.symlink_to(tmp_path / target)
+    with pytest.raises(WorkspaceError, match=rf"expected {place} to be the run's own, found a link to {tmp_path / target}"):
+        workspace.check_folders()
+    if (workspace.root / ".pipcook-workspace").exists():
+        with pytest.raises(WorkspaceError, match="Mend the script, and start a new run"):
+            Workspace.create(tmp_path / "run")
+    assert (victim / "precious").exists()
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_framework_is_a_link(tmp_path: Path) -> None:
+    """The link to the framework is the run's own, and what scripts link elsewhere is theirs."""
+    workspace = Workspace.create(tmp_path / "run")
+    workspace.show_framework(tmp_path)
+    (workspace.root / "cache").mkdir()
+    for name in ("latest", "cache/latest"):
+        (workspace.root / name).symlink_to(tmp_path)
+    workspace.check_folders()
+    assert Workspace.create(workspace.root) == workspace
+
+
+def test_what_scripts_have_kept(tmp_path: Path) -> None:
+    """What scripts keep in cache is known by name, links to nowhere among it; what stages hand on is no part of it."""
+    workspace = Workspace.create(tmp_path / "run")
+    assert workspace.kept() == ()
+    (workspace.root / "cache" / "stages").mkdir(parents=True)
+    (workspace.root / "cache" / "downloads").mkdir()
+    (workspace.root / "cache" / "a").symlink_to("nowhere")
+    assert workspace.kept() == ("cache/a", "cache/downloads")

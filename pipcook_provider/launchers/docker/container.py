@@ -26,8 +26,8 @@ _HOME = "/tmp"  # noqa: S108 - the container's own
 _SHARED_MEMORY = 2**30
 _SHARE_OF_MEMORY = 0.8
 _SHARES_OF_A_CPU = 1024
-#: An engine's own limit of a log's size would cut off its beginning, which holds messages. (The driver "local" of engine
-#: 20.10 loses lines while it is followed; json-file tears characters only of lines above 16 KiB.)
+#: An engine's own limit of a log's size would cut off its beginning, which holds messages. (Of lines above 16 KiB,
+#: json-file damages characters that lie across its pieces; messages are shorter, and ASCII.)
 _LOG_SIZE = "1000g"
 
 

@@ -196,7 +196,7 @@ def _no_source(reason: str) -> LaunchError | None:
 
 
 def _not_reached(address: str, what: str, exc: Exception) -> EngineError:
-    reason = masked(str(exc))
+    reason = masked(_innermost(exc))
     causes: list[tuple[Callable[[str], bool], str]] = [
         (
             lambda text: "permission denied" in text,
@@ -214,6 +214,17 @@ def _not_reached(address: str, what: str, exc: Exception) -> EngineError:
         '"runner": "process".',
         retryable=remedy is None,
     )
+
+
+def _innermost(exc: BaseException) -> str:
+    """Return what the operating system said, where an error wraps it in others; else what the error itself says."""
+    wrapped: list[BaseException] = [exc]
+    for error in wrapped:
+        if isinstance(error, OSError) and error.strerror:
+            return error.strerror
+        inner = [*error.args, getattr(error, "reason", None), error.__cause__, error.__context__]
+        wrapped.extend(found for found in inner if isinstance(found, BaseException) and found not in wrapped)
+    return str(exc)
 
 
 def _environment(settings: Settings) -> dict[str, str]:

@@ -24,11 +24,12 @@ from pipcook_provider.launchers.docker.engine import Engine
 from pipcook_provider.launchers.docker.handover import LeaseKeeper, read_netrc
 from pipcook_provider.launchers.docker.images import choose_image, ensure_image
 from pipcook_provider.launchers.docker.options import ContainerOptions
-from pipcook_provider.launchers.docker.reaper import reap
+from pipcook_provider.launchers.docker.removal import kill, reap, remove, stop
 from pipcook_provider.launchers.docker.stream import STDERR, STDOUT, LogStream
 from pipcook_provider.launchers.docker.transfer import choose_transfer
 from pipcook_provider.launchers.environment import worker_environment
 from pipcook_provider.launchers.lines import Heard, Lines
+from pipcook_provider.runtime.messages import Log
 from pipcook_provider.settings import Settings
 
 
@@ -89,7 +90,6 @@ class DockerLauncher:
 
         :raises LaunchError: the engine refuses.
         """
-        self._stopped = False
         reap(self._engine)
         token = secrets.token_hex(8)
         specification = ContainerSpecification(
@@ -108,6 +108,7 @@ class DockerLauncher:
         with self._watched(specification.name):
             container = specification.create(self._engine)
             self._transfer.send(container, launch, listener)
+        listener.message(Log("info", f"container {container[:12]} of image {launch.site.image}"))
         return container
 
     def follow(self, container: str, launch: Launch, listener: Listener) -> Mapping[str, Any]:
@@ -128,7 +129,7 @@ class DockerLauncher:
 
         :raises EngineError: the engine refuses, or does not answer.
         """
-        _remove(self._engine, container)
+        remove(self._engine, container)
 
     def find(self, labels: Mapping[str, str]) -> list[str]:
         """Return the ids of the containers with all these labels, the newest first.
@@ -161,7 +162,7 @@ class DockerLauncher:
         if self._container is not None:
             # In a signal handler, this thread may be in the middle of a question to the engine.
             engine = self._engine.twin()
-            _stop(engine, self._container, self._settings.stop_timeout)
+            stop(engine, self._container, self._settings.stop_timeout)
             self._discard(engine, self._container)
 
     @contextmanager
@@ -183,9 +184,9 @@ class DockerLauncher:
 
     def _discard(self, engine: Engine, container: str) -> None:
         if self._options.keep == "never":
-            _remove(engine, container)
+            remove(engine, container)
         else:
-            _stop(engine, container, 0)
+            stop(engine, container, 0)
 
     def _follow(self, container: str, launch: Launch, listener: Listener) -> Mapping[str, Any]:
         with self._engine.translated("find the container"):
@@ -225,7 +226,7 @@ class DockerLauncher:
     def _listen(self, container: str, stream: LogStream, heard: Heard, outcome: Outcome) -> None:
         lines = {STDOUT: Lines(heard.stdout), STDERR: Lines(heard.stderr)}
         # The stage is over when it says so; threads that user code left behind must not keep it.
-        timer = threading.Timer(self._settings.stop_timeout, _kill, (self._engine, container))
+        timer = threading.Timer(self._settings.stop_timeout, kill, (self._engine, container))
         timer.daemon = True
         try:
             for number, piece in stream.pieces():
@@ -240,28 +241,3 @@ class DockerLauncher:
     def _environment(self, launch: Launch) -> dict[str, str]:
         worker = worker_environment(self._settings, on_this_machine=False)
         return {**worker, **launch.environment, **self._options.private_environment}
-
-
-def _stop(engine: Engine, container: str, timeout: float) -> None:
-    from docker.errors import NotFound
-
-    with engine.translated("stop the container"), suppress(NotFound):
-        engine.client.stop(container, timeout=round(timeout))
-
-
-def _kill(engine: Engine, container: str) -> None:
-    from docker.errors import DockerException
-
-    with suppress(DockerException, OSError):
-        engine.twin().client.kill(container)
-
-
-def _remove(engine: Engine, container: str) -> None:
-    from docker.errors import APIError, NotFound
-
-    with engine.translated("remove the container"), suppress(NotFound):
-        try:
-            engine.client.remove_container(container, v=True, force=True)
-        except APIError as exc:
-            if "is already in progress" not in str(exc.explanation):
-                raise

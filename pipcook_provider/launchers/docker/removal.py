@@ -1,7 +1,8 @@
-"""What lost workers leave behind on an engine."""
+"""The ends of containers: those that a launcher wants, and those of workers that are lost."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -31,6 +32,40 @@ def reap(engine: Engine) -> None:
             except APIError:
                 # Another worker was faster, or has just started it.
                 continue
+
+
+def stop(engine: Engine, container: str, timeout: float) -> None:
+    """End what runs in a container: SIGTERM, and SIGKILL after ``timeout`` seconds.
+
+    :raises EngineError: the engine refuses, or does not answer.
+    """
+    from docker.errors import NotFound
+
+    with engine.translated("stop the container"), suppress(NotFound):
+        engine.client.stop(container, timeout=round(timeout))
+
+
+def kill(engine: Engine, container: str) -> None:
+    """End what runs in a container at once, if that can be; from a thread of its own."""
+    from docker.errors import DockerException
+
+    with suppress(DockerException, OSError):
+        engine.twin().client.kill(container)
+
+
+def remove(engine: Engine, container: str) -> None:
+    """Remove a container, whether it runs or not; nothing happens to one that is not there.
+
+    :raises EngineError: the engine refuses, or does not answer.
+    """
+    from docker.errors import APIError, NotFound
+
+    with engine.translated("remove the container"), suppress(NotFound):
+        try:
+            engine.client.remove_container(container, v=True, force=True)
+        except APIError as exc:
+            if "is already in progress" not in str(exc.explanation):
+                raise
 
 
 def _is_over(inspected: dict[str, Any], now: datetime) -> bool:

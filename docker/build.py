@@ -89,7 +89,8 @@ def lay_out_provider(version: str, protocol: str, python: str) -> None:
     _check("PROTOCOL", protocol, _assigned(package / "runtime" / "messages.py", "PROTOCOL"))
     _check("PYTHON", python, _PYTHON)
     home = _OUT / _HOME.relative_to("/")
-    _pip("--no-deps", "--target", home / _SITE_PACKAGES, _SOURCE)
+    # The package's least Python is that of a worker. What runs in the image is content with any 3.11, such as Debian's.
+    _pip("--no-deps", "--ignore-requires-python", "--target", home / _SITE_PACKAGES, _SOURCE)
     _remove(home / _SITE_PACKAGES, ("bin",))
     _compile(home / _SITE_PACKAGES)
     (home / "child.py").symlink_to(_HOME / _SITE_PACKAGES / "pipcook_provider" / "runtime" / "child.py")

@@ -7,14 +7,17 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from airflow.exceptions import SerializationError
 from airflow.sdk import DAG
 
+from pipcook_provider import dag_factory
 from pipcook_provider.dag_factory import load_pipeline, load_pipelines
 from pipcook_provider.operators.artifact import PipcookArtifactOperator
+from pipcook_provider.operators.docker import PipcookDockerOperator
 from pipcook_provider.operators.prepare import PipcookPrepareOperator
 from pipcook_provider.operators.stage import PipcookStageOperator
 
@@ -234,3 +237,91 @@ def test_linked_folders_are_followed(write_pipeline, tmp_path) -> None:
     (dags / "team").symlink_to(document.parent)
     (document.parent / "again").symlink_to(dags)
     assert set(load_pipelines(dags)) == {"team.a"}
+
+
+@pytest.fixture
+def fresh_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """Settings that are read anew in this test, and again after it."""
+    dag_factory._settings.cache_clear()
+    yield monkeypatch
+    dag_factory._settings.cache_clear()
+
+
+def test_stages_in_containers(write_pipeline, fresh_settings) -> None:
+    """With the docker runner each stage is a Docker task of its own name; prepare runs here and knows where they will."""
+    dag = load_pipeline(
+        write_pipeline(options={"train": {}, "airflow": {"runner": "docker", "retries": 3, "queue": "q"}})
+    )
+    prepare, *stages = dag.topological_sort()
+    assert (type(prepare), prepare.runner) == (PipcookPrepareOperator, "docker")
+    assert [stage.task_id for stage in stages] == ["datasource", "dataflow_1", "model", "artifact_1"]
+    assert {type(stage) for stage in stages} == {PipcookDockerOperator}
+    assert [stage.stage for stage in stages] == [stage.task_id for stage in stages]
+    assert {(stage.retries, stage.queue) for stage in stages} == {(3, "q")}
+    assert stages[-1].task_display_name == "artifact 1: pipcook-artifact-zip@0.0.2"
+
+
+@pytest.mark.parametrize(
+    ("setting", "stated", "expected"),
+    [
+        ("docker", None, PipcookDockerOperator),
+        ("docker", "process", PipcookStageOperator),
+        ("process", "docker", PipcookDockerOperator),
+        ("process", None, PipcookStageOperator),
+    ],
+)
+def test_runner_of_the_settings(
+    write_pipeline, fresh_settings, setting: str, stated: str | None, expected: type
+) -> None:
+    """[pipcook] runner is for documents that do not say where they run."""
+    fresh_settings.setenv("PIPCOOK_RUNNER", setting)
+    dag = load_pipeline(write_pipeline(options={"train": {}, "airflow": {"runner": stated}}))
+    assert type(dag.task_dict["model"]) is expected
+
+
+def test_runner_of_a_folder(write_pipeline, fresh_settings) -> None:
+    """A folder's defaults say where its pipelines run."""
+    document = write_pipeline()
+    (document.parent / "pipcook.defaults.json").write_text(
+        '{"options": {"airflow": {"runner": "docker"}}}', encoding="utf-8"
+    )
+    dag = load_pipelines(document.parent)["pipeline"]
+    assert type(dag.task_dict["model"]) is PipcookDockerOperator
+
+
+@pytest.mark.parametrize("runner", ["docker", "process"])
+@pytest.mark.parametrize("gpu", [True, "true", "auto"])
+def test_gpu_stages_share_a_pool(write_pipeline, fresh_settings, runner: str, gpu: object) -> None:
+    """Only the stage that trains on a GPU waits for it in a pool, so that two trainings never share a card by accident."""
+    dag = load_pipeline(write_pipeline(options={"train": {"gpu": gpu}, "airflow": {"runner": runner, "pool": "mine"}}))
+    assert dag.task_dict["datasource"].pool == "mine"
+    assert dag.task_dict["model"].pool == "mine"
+    dag = load_pipeline(write_pipeline(options={"train": {"gpu": gpu}, "airflow": {"runner": runner}}))
+    pools = {task.task_id: task.pool for task in dag.tasks if task.pool != "default_pool"}
+    assert pools == {"model": "pipcook_gpu"}
+
+
+def test_gpu_pool_has_a_name(write_pipeline, fresh_settings) -> None:
+    """[pipcook] gpu_pool names the pool; a document that names one for the stage has its way."""
+    fresh_settings.setenv("PIPCOOK_GPU_POOL", "cards")
+    stages = {"dataflow": {"gpu": True}, "model": {"pool": "big"}}
+    dag = load_pipeline(write_pipeline(options={"train": {"gpu": True}, "airflow": {"stages": stages}}))
+    pools = {task.task_id: task.pool for task in dag.tasks if task.pool != "default_pool"}
+    assert pools == {"dataflow_1": "cards", "model": "big"}
+
+
+def test_stages_have_queues_of_their_own(write_pipeline, fresh_settings) -> None:
+    """A stage may run on other workers than the rest of its pipeline."""
+    stages = {"model": {"queue": "gpu", "pool": "big"}}
+    dag = load_pipeline(write_pipeline(options={"train": {}, "airflow": {"queue": "all", "stages": stages}}))
+    queues = {task.task_id: task.queue for task in dag.tasks}
+    assert queues == {**dict.fromkeys(queues, "all"), "model": "gpu"}
+    assert dag.task_dict["model"].pool == "big"
+
+
+def test_container_dags_serialize_the_same_at_every_parse(write_pipeline, fresh_settings) -> None:
+    """A DAG of Docker tasks is stored as it is, and without a value that changes or that only this machine has."""
+    document = write_pipeline(options={"train": {"gpu": True}, "airflow": {"runner": "docker", "image": "mine:1"}})
+    first, second = (json.dumps(serialized(load_pipeline(document)), sort_keys=True, default=str) for _ in range(2))
+    assert first == second
+    assert '"PipcookDockerOperator"' in first

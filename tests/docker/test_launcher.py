@@ -416,20 +416,18 @@ class FakeEngine:
 
 
 @pytest.mark.parametrize(
-    ("rootless", "worker", "sees_worker", "stated", "expected"),
+    ("rootless", "worker", "stated", "expected"),
     [
-        (False, (1000, 100), True, None, "1000:100"),
-        (False, (1000, 100), False, None, "1000:100"),
-        (False, (0, 0), True, None, "0:0"),
-        (False, (0, 0), False, None, None),
-        (True, (1000, 100), True, None, "0:0"),
-        (True, (1000, 100), True, "5:6", "5:6"),
+        (False, (1000, 100), None, "1000:100"),
+        (False, (0, 0), None, "0:0"),
+        (True, (1000, 100), None, "0:0"),
+        (True, (1000, 100), "5:6", "5:6"),
     ],
 )
-def test_user_owns_what_the_stage_writes(rootless, worker, sees_worker, stated, expected) -> None:
+def test_user_owns_what_the_stage_writes(rootless, worker, stated, expected) -> None:
     """A container's user is whom the worker's files belong to: root of a rootless engine is the worker's user."""
     options = ContainerOptions(user=stated)
-    assert choose_user(options, FakeEngine(rootless), worker, sees_worker=sees_worker) == expected
+    assert choose_user(options, FakeEngine(rootless), worker) == expected
 
 
 def test_limits_hold_inside(stages, heard) -> None:

@@ -73,6 +73,7 @@ def test_remote_engine_is_sent_what_it_reads(remote, heard) -> None:
 
 def test_remote_framework_travels_once(remote, heard, framework: Path) -> None:
     """A framework and data files go to the engine too; the framework stays there for the next stage."""
+    before = volumes(remote.engine)
     (remote.folder / "a.csv").write_text("1,2", encoding="utf-8")
     body = 'import os, only_here\nprint(open("/elsewhere/a.csv").read(), os.access(only_here.__file__, os.W_OK))'
     for _ in range(2):
@@ -80,7 +81,7 @@ def test_remote_framework_travels_once(remote, heard, framework: Path) -> None:
     assert heard.lines == ["1,2 False"] * 2
     told = [message.text for message in heard.messages if isinstance(message, Log)]
     assert len([text for text in told if text.startswith("copying the framework")]) == 1
-    (name,) = (name for name in volumes(remote.engine) if name.startswith("pipcook-framework-"))
+    (name,) = (name for name in volumes(remote.engine) - before if name.startswith("pipcook-framework-"))
     left = remote.engine.client.containers(all=True, filters={"name": name})
     assert left == []
 
@@ -119,6 +120,17 @@ def test_link_that_leaves_the_workspace_is_refused(remote, target: str) -> None:
     with pytest.raises(ScriptError, match="cannot be brought back from its container"):
         remote.run(f"import pathlib\npathlib.Path('cache', 'link').symlink_to({target!r})")
     assert remote.containers() == []
+
+
+def test_what_is_only_read_stays_as_it_is_here(remote) -> None:
+    """What a stage changes of what it may only read does not come back with what lies around it."""
+    workspace = remote.folder / "run"
+    (workspace / "cache" / "input").mkdir(parents=True)
+    (workspace / "cache" / "input" / "data").write_text("true", encoding="utf-8")
+    body = "import pathlib\npathlib.Path('cache/input/data').write_text('false')\npathlib.Path('cache/new').touch()"
+    remote.run(body, reads=("scripts", "cache/input"), read_only=("scripts", "cache/input"))
+    assert (workspace / "cache" / "input" / "data").read_text(encoding="utf-8") == "true"
+    assert (workspace / "cache" / "new").exists()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting takes root")

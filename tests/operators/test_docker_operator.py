@@ -26,7 +26,7 @@ SHORT = 30
 def context_of(prepared: Any = None, *, store: Any = True, **task_instance: Any) -> Any:
     """Return as much of a task's context as the operator looks at."""
     known = {"dag_id": "digits", "run_id": "manual", "task_id": "model", "map_index": -1}
-    told = {"try_number": 1, "max_tries": 2, "stats_tags": {}, "xcom_pull": lambda task_ids: prepared}
+    told = {"try_number": 1, "max_tries": 2, "stats_tags": {}, "xcom_pull": lambda **_: prepared}
     return {"ti": SimpleNamespace(**{**known, **told, **task_instance}), "task_state_store": store}
 
 
@@ -86,7 +86,10 @@ def test_templates_are_rendered() -> None:
     operator.render_template_fields({"version": "7", "run_id": "manual"})
     options = operator._options(context_of(), {}, None)
     assert (options.image, options.environment, options.name) == ("stage:7", {"RUN": "manual"}, "model-manual")
-    assert [(mount["Target"], mount["Source"]) for mount in options.mounts] == [("/data", "/srv/manual"), ("/more", "7")]
+    assert [(mount["Target"], mount["Source"]) for mount in options.mounts] == [
+        ("/data", "/srv/manual"),
+        ("/more", "7"),
+    ]
 
 
 GPU = DeviceRequest(count=1, capabilities=[["gpu"]])
@@ -213,8 +216,16 @@ def test_lease_covers_exponential_back_off(multiplier: float, try_number: int, l
         operator = PipcookDockerOperator(task_id=f"model{number}", retry_delay=60, **given)
         operator.retry_exponential_backoff = 2.0 if multiplier is True else multiplier  # as the scheduler reads it
         task_instance = SimpleNamespace(
-            **{"task": operator, "try_number": try_number, "dag_id": "d", "task_id": operator.task_id, "map_index": -1},
-            **{"run_id": "r", "logical_date": None, "end_date": utcnow(), "retry_delay_override": None, "id": number},
+            task=operator,
+            try_number=try_number,
+            dag_id="digits",
+            task_id=operator.task_id,
+            map_index=-1,
+            run_id="manual",
+            logical_date=None,
+            end_date=utcnow(),
+            retry_delay_override=None,
+            id=number,
         )
         due = TaskInstance.next_retry_datetime(task_instance)
         delays.append((due - task_instance.end_date).total_seconds())
@@ -307,7 +318,7 @@ def test_exit_codes_that_skip() -> None:
 def test_which_containers_are_taken_over(state: str | None, found: bool, status: str, active: bool) -> None:
     """A container that runs or has ended is taken over, unless the run was prepared anew since; none counts as done."""
     operator = PipcookDockerOperator(task_id="model")
-    launcher = SimpleNamespace(find=lambda labels: ["c"] if found else [], state=lambda container: state)
+    launcher = SimpleNamespace(find=lambda _: ["c"] if found else [], state=lambda _: state)
     operator._session = SimpleNamespace(launcher=launcher, labels={})  # type: ignore[assignment]
     assert operator.get_job_status("c", context_of()) == status
     assert operator.is_job_active(status) is active

@@ -60,7 +60,11 @@ def test_document_has_its_way(write_pipeline) -> None:
     assert needs["model"] == needs["datasource"]
     assert (needs["dataflow_1"].memory, needs["dataflow_1"].network) == (2 * 10**9, False)
     assert needs["dataflow_1"].images == {"cpu": "all:1", "gpu": "flow:1"}
-    assert (needs["dataflow_2"].memory, needs["dataflow_2"].network, needs["dataflow_2"].gpus) == (3 * 10**9, "inside", 1)
+    assert (needs["dataflow_2"].memory, needs["dataflow_2"].network, needs["dataflow_2"].gpus) == (
+        3 * 10**9,
+        "inside",
+        1,
+    )
 
 
 def test_network_for_all(write_pipeline) -> None:
@@ -82,7 +86,9 @@ def found(value: object, here: Path, heard, *folders: Path, origin: str = "") ->
     return named_files({"url": value}, origin or str(here / "pipeline.json"), folders, heard)
 
 
-@pytest.mark.parametrize("text", ["data/a.csv", "./data/a.csv", "data/../data/a.csv", "{here}/data/a.csv", "file://{here}/data/a.csv"])
+@pytest.mark.parametrize(
+    "text", ["data/a.csv", "./data/a.csv", "data/../data/a.csv", "{here}/data/a.csv", "file://{here}/data/a.csv"]
+)
 def test_files_beside_the_document_are_shown(here: Path, heard, text: str) -> None:
     """A file is shown where a script looks for it, however it is written."""
     path = here / "data" / "a.csv"
@@ -107,7 +113,9 @@ def test_documents_origin_may_be_a_url(here: Path, heard) -> None:
     assert len(heard.messages) == 1
 
 
-@pytest.mark.parametrize("text", ["/etc/hostname", "file:///etc/hostname", "../secret.txt", "./link.txt", "data/../../secret.txt"])
+@pytest.mark.parametrize(
+    "text", ["/etc/hostname", "file:///etc/hostname", "../secret.txt", "./link.txt", "data/../../secret.txt"]
+)
 def test_files_elsewhere_are_not_shown(here: Path, heard, text: str) -> None:
     """What lies on the worker beside the document's folder stays unseen, through links too."""
     (here.parent / "secret.txt").write_text("secret", encoding="utf-8")
@@ -122,7 +130,9 @@ def test_files_elsewhere_are_told(here: Path, heard) -> None:
     """Whoever names a file that is not shown hears which one, where it lies, and what to do."""
     found("/etc/hostname", here, heard)
     (message,) = heard.messages
-    assert message.text.startswith("'/etc/hostname' names /etc/hostname, which lies neither in the document's folder nor")
+    assert message.text.startswith(
+        "'/etc/hostname' names /etc/hostname, which lies neither in the document's folder nor"
+    )
     assert "add its folder to that option" in message.text
 
 

@@ -32,7 +32,7 @@ class ImageLauncher:
     def has_gpu(self) -> bool:
         return False
 
-    def open(self, needs: Needs, listener: Listener) -> Site:
+    def open(self, needs: Needs, listener: Listener) -> Site:  # noqa: ARG002 - the protocol's
         self.asked.append(needs)
         image = needs.images.get("cpu", DEFAULT)
         if image not in self.images:
@@ -76,7 +76,9 @@ def test_no_framework(settings, heard) -> None:
 def test_framework_of_the_cache(settings, heard, tmp_path) -> None:
     """The framework is unpacked once; its folder is said without links where the stage may not see these."""
     toy = write_toy(tmp_path)
-    places = [find(settings, ImageLauncher({DEFAULT: {}}), heard, WantedFramework(reference=toy, gpu=False)) for _ in "12"]
+    places = [
+        find(settings, ImageLauncher({DEFAULT: {}}), heard, WantedFramework(reference=toy, gpu=False)) for _ in "12"
+    ]
     assert places[0].folder == places[1].folder
     assert places[0].folder == places[0].folder.resolve()
     assert (places[0].folder / "site-packages" / "toy.py").is_file()
@@ -198,7 +200,9 @@ def test_pinned_framework_is_never_baked(settings, heard, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(("outlives", "kept"), [(0, False), (600, True)])
-def test_framework_is_kept_for_what_outlives_this_process(settings, heard, tmp_path, outlives: float, kept: bool) -> None:
+def test_framework_is_kept_for_what_outlives_this_process(
+    settings, heard, tmp_path, outlives: float, kept: bool
+) -> None:
     """A framework that a container may use after this process is gone is marked as used for as long."""
     wanted = WantedFramework(reference=write_toy(tmp_path), gpu=False)
     find(settings, ImageLauncher({DEFAULT: {"outlives": outlives}}), heard, wanted)

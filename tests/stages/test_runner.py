@@ -210,7 +210,7 @@ def test_stage_is_taken_over(runner, launcher, heard, write_pipeline, tmp_path) 
     assert (job.launch.workspace, job.launch.context) == (lost.launch.workspace, lost.launch.context)
     assert (job.launch.writes, job.launch.script_uris) == (lost.launch.writes, lost.launch.script_uris)
     assert not job.launch.site.shares_files
-    result = resumed.complete(job, lambda launch, listener: value)
+    result = resumed.complete(job, lambda *_: value)
     assert result.value == {"samples": {"train": 10}}
     assert resumed.run(workspace, "dataflow_1").value == {"samples": {"train": 10}}
 
@@ -223,7 +223,7 @@ def test_artifact_is_taken_over(runner, launcher, heard, write_pipeline, tmp_pat
         runner.run(workspace, task_id)
     value = launcher.run(runner.begin(workspace, "artifact_1").launch, heard)
     job = runner.resume(workspace, "artifact_1")
-    result = runner.complete(job, lambda launch, listener: value)
+    result = runner.complete(job, lambda *_: value)
     assert result.value["built"] == str(tmp_path / "out.zip")
     assert zipfile.is_zipfile(tmp_path / "out.zip")
 

@@ -58,7 +58,9 @@ def test_kinds_may_change(made: Path, tmp_path: Path, is_folder: bool) -> None:
     if is_folder:
         publish(made, place)
     else:
-        with pytest.raises(WorkspaceError, match=r"expected to take what the artifact processor made, .* clear the task"):
+        with pytest.raises(
+            WorkspaceError, match=r"expected to take what the artifact processor made, .* clear the task"
+        ):
             publish(made, place)
         assert (place / "web").is_file()
     assert {path.name for path in place.iterdir()} >= {"here", "web"}
@@ -72,7 +74,9 @@ def test_links_are_left_out(made: Path, tmp_path: Path) -> None:
     (made / "web" / "inside").symlink_to(tmp_path / "secret")
     publish(made, tmp_path / "place")
     assert sorted(path.name for path in (tmp_path / "place").iterdir()) == ["model.zip", "web"]
-    assert "secret" not in {path.read_text() for path in (tmp_path / "place").rglob("*") if path.is_file() and not path.is_symlink()}
+    assert "secret" not in {
+        path.read_text() for path in (tmp_path / "place").rglob("*") if path.is_file() and not path.is_symlink()
+    }
 
 
 def test_link_at_the_target_gives_way(made: Path, tmp_path: Path) -> None:
@@ -99,7 +103,9 @@ def test_failure_leaves_what_was_there(made: Path, tmp_path: Path) -> None:
     """When it cannot be written, the former is whole, nothing half-made stays, and the message says what to do."""
     place = tmp_path / "place"
     place.write_text("a file", encoding="utf-8")
-    with pytest.raises(WorkspaceError, match=rf"{place} was expected to take .* it cannot be written: .*Make room there"):
+    with pytest.raises(
+        WorkspaceError, match=rf"{place} was expected to take .* it cannot be written: .*Make room there"
+    ):
         publish(made, place)
     assert place.read_text(encoding="utf-8") == "a file"
 

@@ -106,7 +106,9 @@ def test_links_in_the_place_of_the_runs_own(tmp_path: Path, name: str, target: s
     place.parent.mkdir(parents=True, exist_ok=True)
     place.unlink(missing_ok=True)
     place.symlink_to(tmp_path / target)
-    with pytest.raises(WorkspaceError, match=rf"expected {place} to be the run's own, found a link to {tmp_path / target}"):
+    with pytest.raises(
+        WorkspaceError, match=rf"expected {place} to be the run's own, found a link to {tmp_path / target}"
+    ):
         workspace.check_folders()
     if (workspace.root / ".pipcook-workspace").exists():
         with pytest.raises(WorkspaceError, match="Mend the script, and start a new run"):

@@ -39,7 +39,7 @@ class ContainerSpecification:
     :param options: what whoever configures the launcher wants.
     :param name: the container's name.
     :param token: the launch's token.
-    :param user: as whom it runs, as ``UID:GID``; None for the image's own user.
+    :param user: as whom it runs, as ``UID:GID``, or by a name that the image knows.
     :param memory: bytes that it may use; a half of them for files in ``/tmp``.
     :param pids: processes and threads that it may have.
     :param mounts: what it sees of the worker.
@@ -50,7 +50,7 @@ class ContainerSpecification:
     options: ContainerOptions
     name: str
     token: str
-    user: str | None
+    user: str
     memory: int
     pids: int
     mounts: Sequence[Mount]
@@ -136,19 +136,17 @@ def choose_memory(launch: Launch, options: ContainerOptions, settings: Settings,
     return stated or int(engine.info["MemTotal"] * _SHARE_OF_MEMORY)
 
 
-def choose_user(options: ContainerOptions, engine: Engine, worker: tuple[int, int], *, sees_worker: bool) -> str | None:
-    """Return as whom a container runs; None for the image's own user.
+def choose_user(options: ContainerOptions, engine: Engine, worker: tuple[int, int]) -> str:
+    """Return as whom a container runs: as this process, unless it is stated, or the engine's root is an ordinary user.
 
-    :param worker: user and group id of this process: what stages write on this machine must be theirs.
-    :param sees_worker: whether the container writes on this machine.
+    What a stage writes is this process's then, and the paths of this machine, which are the container's too, lead where
+    they lead here.
+
+    :param worker: user and group id of this process.
     """
     if options.user:
         return options.user
-    if engine.is_rootless:
-        return "0:0"
-    if worker[0] == 0 and not sees_worker:
-        return None
-    return f"{worker[0]}:{worker[1]}"
+    return "0:0" if engine.is_rootless else f"{worker[0]}:{worker[1]}"
 
 
 def bind(source: Path, target: Path, *, read_only: bool) -> Mount:

@@ -97,9 +97,7 @@ class DockerLauncher:
             options=self._options,
             name=self._options.name or f"pipcook-{token}",
             token=token,
-            user=choose_user(
-                self._options, self._engine, (os.getuid(), os.getgid()), sees_worker=self._transfer.is_local
-            ),
+            user=choose_user(self._options, self._engine, (os.getuid(), os.getgid())),
             memory=choose_memory(launch, self._options, self._settings, self._engine),
             pids=self._settings.docker_pids,
             mounts=self._transfer.mounts(launch),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tarfile import TarInfo
 
@@ -55,14 +56,15 @@ def pack_text(name: str, text: str) -> bytes:
     return info.tobuf() + content + bytes(-len(content) % _BLOCK + 2 * _BLOCK)
 
 
-def unpack(chunks: Iterable[bytes], folder: Path) -> None:
+def unpack(chunks: Iterable[bytes], folder: Path, kept: Collection[Path] = ()) -> None:
     """Write what an archive holds into a folder; nothing outside it, and nothing but files, folders and links in it.
 
+    :param kept: files and folders that stay as they are, whatever the archive has in their place.
     :raises tarfile.TarError: the archive is damaged, or holds something else.
     :raises OSError: the folder cannot be written, or the disk is full.
     """
     with tarfile.open(fileobj=_Readable(chunks), mode="r|") as archive:
-        archive.extractall(folder, filter=_past_links)  # noqa: S202 - the filter lets nothing out
+        archive.extractall(folder, filter=partial(_past_links, kept))  # noqa: S202 - the filter lets nothing out
 
 
 def read_text(chunks: Iterable[bytes]) -> str:
@@ -72,9 +74,11 @@ def read_text(chunks: Iterable[bytes]) -> str:
         return file.read().decode("utf-8", errors="replace") if file else ""
 
 
-def _past_links(member: TarInfo, folder: str) -> TarInfo:
+def _past_links(kept: Collection[Path], member: TarInfo, folder: str) -> TarInfo | None:
     """Apply the filter ``data``, and write through no link that lies in the folder from before: it may lead anywhere in it."""
     accepted = tarfile.data_filter(member, folder)
+    if any(Path(folder, accepted.name).is_relative_to(path) for path in kept):
+        return None
     target = Path(folder).resolve() / accepted.name
     if target.parent.resolve() != target.parent:
         raise tarfile.OutsideDestinationError(member, str(target.resolve()))

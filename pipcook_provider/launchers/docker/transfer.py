@@ -101,13 +101,14 @@ class Volumes:
             FrameworkVolume(self._engine, framework).fill(container, str(launch.site.image), listener)
         owner = self._owner(container)
         workspace = launch.workspace
-        names = dict.fromkeys((launch.context.as_posix(), *launch.reads, *launch.writes, *launch.read_only))
-        parents = {parent: None for name in names for parent in PurePosixPath(name).parents}
+        names = dict.fromkeys((launch.context.as_posix(), *launch.reads, *launch.read_only))
+        folders = {parent for name in (*names, *launch.writes) for parent in PurePosixPath(name).parents}
+        folders |= set(map(PurePosixPath, launch.writes))
         inside = PurePosixPath(workspace.name)
         self._put(
             container,
             workspace.parent,
-            [Source((inside / path).as_posix(), workspace / path, contents=False) for path in sorted(parents)]
+            [Source((inside / path).as_posix(), workspace / path, contents=False) for path in sorted(folders)]
             + [Source((inside / name).as_posix(), workspace / name) for name in names],
             owner,
         )
@@ -130,7 +131,8 @@ class Volumes:
 
     def _unpack(self, chunks: Iterator[bytes], place: Path, launch: Launch) -> None:
         try:
-            unpack(self._translated(chunks, place), place.parent)
+            kept = [launch.workspace / path for path in (launch.context.as_posix(), *launch.read_only)]
+            unpack(self._translated(chunks, place), place.parent, kept)
         except tarfile.FilterError as exc:
             raise ScriptError(
                 f"{launch.subject} wrote something into {place} that cannot be brought back from its container: {exc}. Only "

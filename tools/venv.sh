@@ -20,8 +20,8 @@ find_python() {
     for candidate in python3 python3.13 python3.12 python3.11 python; do
         fits "$candidate" "(3, 11, 4) <= v < (3, 14)" && echo "$candidate" && return
     done
-    echo "make: expected Python 3.11 (3.11.4 or newer), 3.12 or 3.13, found none of them; nothing was installed. TensorFlow 2.21 is not" \
-        "built for others. Install one, or name it: make PYTHON=/path/to/python3.11" >&2
+    echo "make: expected Python 3.11 (3.11.4 or newer), 3.12 or 3.13, found none of them; nothing was installed." \
+        "TensorFlow 2.21 is not built for others. Install one, or name it: make PYTHON=/path/to/python3.11" >&2
     exit 1
 }
 

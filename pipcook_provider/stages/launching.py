@@ -84,18 +84,19 @@ def launch_of(spec: PipelineSpec, workspace: Workspace, context: StageContext, s
     :param subject: what runs, as errors name it.
     """
     is_script = context.script is not None
+    described = workspace.context(context.stage).relative_to(workspace.root)
     inputs = [context.input] if context.input else []
     return Launch(
         site=site,
         workspace=workspace.root,
-        context=workspace.context(context.stage).relative_to(workspace.root),
+        context=described,
         subject=subject,
         framework=Path(context.framework) if context.framework else None,
         environment=spec.airflow.env,
         script_uris=_script_uris(context),
         reads=("scripts", "data", *workspace.kept(), *inputs) if is_script else ("model",),
         writes=("data", "cache") if is_script else (workspace.relative(workspace.partial_output(context.stage)),),
-        read_only=("scripts", CONFIG_NAME, *inputs),
+        read_only=("scripts", CONFIG_NAME, described.as_posix(), *inputs),
     )
 
 

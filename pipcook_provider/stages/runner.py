@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from pipcook_provider.errors import StageError
@@ -31,7 +32,7 @@ from pipcook_provider.stages.listening import ListenerReport, Recorder
 from pipcook_provider.stages.needs import stage_needs
 from pipcook_provider.stages.places import Place, Places, WantedFramework
 from pipcook_provider.stages.scripts import collect_scripts
-from pipcook_provider.stages.targets import as_published, target_path
+from pipcook_provider.stages.targets import as_published, made_for, target_path
 from pipcook_provider.store.publish import publish
 from pipcook_provider.store.workspace import Workspace
 
@@ -201,13 +202,20 @@ class StageRunner:
             workspace.publish(task_id)
         elif not job.launch.site.shares_files:
             assert isinstance(job.stage.subject, ArtifactSpec)
-            target = target_path(job.stage.subject.options, workspace)
-            folder = workspace.partial_output(task_id)
-            if target:
-                publish(folder, target.parent)
-                value = {**value, "built": as_published(value.get("built"), folder, target)}
+            if target := target_path(job.stage.subject.options, workspace):
+                value = self._publish_artifact(value, workspace.partial_output(task_id), target)
             workspace.discard_output(task_id)
         return value
+
+    def _publish_artifact(self, value: Mapping[str, Any], folder: Path, target: Path) -> Mapping[str, Any]:
+        made, others = made_for(target, folder)
+        if others:
+            names = ", ".join(entry.name for entry in others)
+            ListenerReport(self.listener).warning(
+                f"{names}: left out, since its name does not begin with {target.name}."
+            )
+        publish(made, target.parent)
+        return {**value, "built": as_published(value.get("built"), folder, target)}
 
     @property
     def _places(self) -> Places:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,8 +29,8 @@ def check_publishable(target: Path) -> None:
         )
 
 
-def publish(folder: Path, destination: Path) -> None:
-    """Move all that lies in a folder into another one, each entry at once, in the place of what has its name there.
+def publish(entries: Iterable[Path], destination: Path) -> None:
+    """Copy files and folders into a folder, each at once, in the place of what has its name there.
 
     Links are left out: what a container made may point anywhere.
 
@@ -37,7 +38,7 @@ def publish(folder: Path, destination: Path) -> None:
     """
     try:
         destination.mkdir(parents=True, exist_ok=True)
-        for entry in sorted(folder.iterdir()):
+        for entry in sorted(entries):
             if not entry.is_symlink():
                 _put(entry, destination / entry.name)
     except OSError as exc:

@@ -154,10 +154,13 @@ def dataflow(dataset, options, context):
     document = write_pipeline(scripts={"model.py": keeps, "dataflow.py": flow})
     run_all(runner, document, tmp_path / "run")
     datasource, dataflow, model, artifact = launcher.launches[1:]
-    assert (datasource.reads, datasource.read_only) == (("scripts", "data"), ("scripts", "pipeline-config.json"))
+    assert (datasource.reads, datasource.read_only) == (
+        ("scripts", "data"),
+        ("scripts", "pipeline-config.json", "cache/stages/datasource.json"),
+    )
     assert dataflow.reads == ("scripts", "data", "cache/stages/datasource")
     assert model.reads == ("scripts", "data", "cache/kept", "cache/stages/dataflow_1")
-    assert model.read_only == ("scripts", "pipeline-config.json", "cache/stages/dataflow_1")
+    assert model.read_only == ("scripts", "pipeline-config.json", "cache/stages/model.json", "cache/stages/dataflow_1")
     assert {launch.writes for launch in (datasource, dataflow, model)} == {("data", "cache")}
     assert (artifact.reads, artifact.writes) == (("model",), ("cache/stages/artifact_1.partial",))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipcook_provider.errors import WorkspaceError
-from pipcook_provider.stages.targets import as_published, for_initialization, into, target_path
+from pipcook_provider.stages.targets import as_published, for_initialization, into, made_for, target_path
 from pipcook_provider.store.workspace import Workspace
 
 
@@ -23,6 +23,9 @@ def workspace(tmp_path: Path) -> Workspace:
         ("deep/model.zip", "{run}/deep/model.zip"),
         ("../model.zip", "{tmp}/model.zip"),
         ("{tmp}/x/../model.zip", "{tmp}/model.zip"),
+        ("~nobody/model.zip", "{run}/~nobody/model.zip"),
+        ("//[x/model.zip", "//[x/model.zip"),
+        ("a:b/model.zip", None),
         ("", None),
         (" ", None),
         (None, None),
@@ -72,3 +75,12 @@ def test_what_was_built_is_told_where_it_is(tmp_path: Path) -> None:
     assert as_published(str(folder / "deep" / "a"), folder, target) == str(tmp_path / "out" / "deep" / "a")
     assert as_published("s3://bucket/a", folder, target) == "s3://bucket/a"
     assert as_published(None, folder, target) is None
+
+
+def test_only_what_belongs_to_the_target_is_published(tmp_path: Path) -> None:
+    """A processor cannot put a file of any other name beside its target."""
+    for name in ("model.zip", "model.zip.sha256", "model.zipped", ".bashrc", "scripts"):
+        (tmp_path / name).touch()
+    made, others = made_for(Path("/elsewhere/model.zip"), tmp_path)
+    assert [path.name for path in made] == ["model.zip", "model.zip.sha256"]
+    assert [path.name for path in others] == [".bashrc", "model.zipped", "scripts"]

@@ -32,7 +32,7 @@ NEW = {"model.zip": "new", "web/deep/index.html": "new"}
 
 def test_all_is_put_there(made: Path, tmp_path: Path) -> None:
     """Files and folders arrive in a folder that is made for them, and nothing else."""
-    publish(made, tmp_path / "new" / "place")
+    publish(made.iterdir(), tmp_path / "new" / "place")
     assert content(tmp_path / "new" / "place") == NEW
     assert sorted(path.name for path in (tmp_path / "new" / "place").iterdir()) == ["model.zip", "web"]
 
@@ -44,7 +44,7 @@ def test_what_was_there_is_replaced(made: Path, tmp_path: Path) -> None:
     (place / "web" / "old" / "index.html").write_text("old", encoding="utf-8")
     for name in ("model.zip", "other.zip"):
         (place / name).write_text("old", encoding="utf-8")
-    publish(made, place)
+    publish(made.iterdir(), place)
     assert content(place) == {**NEW, "other.zip": "old"}
     assert sorted(path.name for path in place.iterdir()) == ["model.zip", "other.zip", "web"]
 
@@ -56,12 +56,12 @@ def test_kinds_may_change(made: Path, tmp_path: Path, is_folder: bool) -> None:
     (place / ("model.zip" if is_folder else "here")).mkdir(parents=True)
     (place / ("here" if is_folder else "web")).touch()
     if is_folder:
-        publish(made, place)
+        publish(made.iterdir(), place)
     else:
         with pytest.raises(
             WorkspaceError, match=r"expected to take what the artifact processor made, .* clear the task"
         ):
-            publish(made, place)
+            publish(made.iterdir(), place)
         assert (place / "web").is_file()
     assert {path.name for path in place.iterdir()} >= {"here", "web"}
 
@@ -72,7 +72,7 @@ def test_links_are_left_out(made: Path, tmp_path: Path) -> None:
     (made / "planted").symlink_to(tmp_path / "secret")
     (made / "folder").symlink_to(tmp_path)
     (made / "web" / "inside").symlink_to(tmp_path / "secret")
-    publish(made, tmp_path / "place")
+    publish(made.iterdir(), tmp_path / "place")
     assert sorted(path.name for path in (tmp_path / "place").iterdir()) == ["model.zip", "web"]
     assert "secret" not in {
         path.read_text() for path in (tmp_path / "place").rglob("*") if path.is_file() and not path.is_symlink()
@@ -85,7 +85,7 @@ def test_link_at_the_target_gives_way(made: Path, tmp_path: Path) -> None:
     place.mkdir()
     (tmp_path / "precious").write_text("precious", encoding="utf-8")
     (place / "model.zip").symlink_to(tmp_path / "precious")
-    publish(made, place)
+    publish(made.iterdir(), place)
     assert (tmp_path / "precious").read_text(encoding="utf-8") == "precious"
     assert (place / "model.zip").read_text(encoding="utf-8") == "new"
     assert not (place / "model.zip").is_symlink()
@@ -95,7 +95,7 @@ def test_pipes_are_refused(made: Path, tmp_path: Path) -> None:
     """A pipe among what was made is an error, not a wait for ever."""
     os.mkfifo(made / "pipe")
     with pytest.raises(WorkspaceError, match="named pipe"):
-        publish(made, tmp_path / "place")
+        publish(made.iterdir(), tmp_path / "place")
     assert "pipe" not in {path.name for path in (tmp_path / "place").iterdir()}
 
 
@@ -106,7 +106,7 @@ def test_failure_leaves_what_was_there(made: Path, tmp_path: Path) -> None:
     with pytest.raises(
         WorkspaceError, match=rf"{place} was expected to take .* it cannot be written: .*Make room there"
     ):
-        publish(made, place)
+        publish(made.iterdir(), place)
     assert place.read_text(encoding="utf-8") == "a file"
 
 
@@ -115,7 +115,7 @@ def test_readers_see_old_or_new(made: Path, tmp_path: Path) -> None:
     place = tmp_path / "place"
     sizes = (1, 300_000)
     (made / "model.zip").write_text("0" * sizes[0], encoding="utf-8")
-    publish(made, place)
+    publish(made.iterdir(), place)
     seen: set[int] = set()
     done = threading.Event()
 
@@ -127,7 +127,7 @@ def test_readers_see_old_or_new(made: Path, tmp_path: Path) -> None:
     reading.start()
     for number in range(40):
         (made / "model.zip").write_text("0" * sizes[number % 2], encoding="utf-8")
-        publish(made, place)
+        publish(made.iterdir(), place)
     done.set()
     reading.join()
     assert seen <= set(sizes)

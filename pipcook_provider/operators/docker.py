@@ -17,7 +17,7 @@ from airflow.sdk import Context
 from docker.types import LogConfig
 from docker.utils import parse_bytes
 
-from pipcook_provider.errors import EngineError, StageCrashed
+from pipcook_provider.errors import EngineError, StageCrashed, StageKilled
 from pipcook_provider.launchers.docker import ContainerOptions, DockerLauncher, Engine
 from pipcook_provider.launchers.docker.engine import client_arguments
 from pipcook_provider.operators.base import TaskLog, airflow_errors, open_workspace
@@ -71,6 +71,7 @@ class PipcookDockerOperator(ResumableJobMixin, DockerOperator):
     ui_color = "#e8f4fd"
 
     _session: _Session | None = None
+    _killed = False
 
     def __init__(
         self,
@@ -110,15 +111,18 @@ class PipcookDockerOperator(ResumableJobMixin, DockerOperator):
             return self.execute_resumable(context)
 
     def on_kill(self) -> None:
-        """End and remove the container."""
+        """End and remove the container; let none begin, where there is none yet."""
+        self._killed = True
         if self._session is not None:
             self._session.launcher.stop()
 
     def submit_job(self, context: Context) -> str:
         """Create the container of the stage; what earlier tries have left is ended first."""
         session = self._opened
-        for container in session.launcher.find(_identity(context)):
-            session.launcher.remove(container)
+        # A name that is stated can be given again only when nobody has it.
+        give_way = session.launcher.remove if self.container_name else session.launcher.end
+        for container in session.launcher.find(_identity(context, session.workspace)):
+            give_way(container)
         session.job = session.runner.begin(session.workspace, self.stage)
         return session.launcher.create(session.job.launch, session.listener)
 
@@ -130,7 +134,7 @@ class PipcookDockerOperator(ResumableJobMixin, DockerOperator):
         return session.launcher.state(external_id) or "gone"
 
     def is_job_active(self, status: str) -> bool:
-        """Tell whether a container can be taken over: one that has ended meanwhile still has its log."""
+        """Tell whether a container can be taken over: one whose stage came to its end meanwhile still has its log."""
         return status in ("running", "exited")
 
     def is_job_succeeded(self, status: str) -> bool:  # noqa: ARG002 - what a container has to tell is in its log
@@ -140,7 +144,7 @@ class PipcookDockerOperator(ResumableJobMixin, DockerOperator):
     def poll_until_complete(self, external_id: Any, context: Context) -> Any:
         """Start the container, or take it over; return the XCom when it has ended."""
         session = self._opened
-        job = session.job or session.runner.resume(session.workspace, self.stage)
+        job = session.job or session.runner.resume(session.workspace, self.stage, outlives=self._lease(context))
         try:
             result = session.runner.complete(job, partial(session.launcher.complete, external_id))
         except StageCrashed as exc:
@@ -173,7 +177,7 @@ class PipcookDockerOperator(ResumableJobMixin, DockerOperator):
         from pipcook_provider.stages import StageRunner
 
         workspace = open_workspace(context, self.prepare_task_id)
-        labels = {**_identity(context), "io.pipcook.prepared": str(workspace.config.stat().st_mtime_ns)}
+        labels = {**_identity(context, workspace), "io.pipcook.prepared": str(workspace.config.stat().st_mtime_ns)}
         listener = TaskLog(self.log)
         with self._temporary_folder() as folder:
             launcher = DockerLauncher(self._engine(), self._settings, self._options(context, labels, folder))
@@ -181,6 +185,8 @@ class PipcookDockerOperator(ResumableJobMixin, DockerOperator):
                 StageRunner(self._settings, launcher, listener), launcher, workspace, labels, listener
             )
             try:
+                if self._killed:
+                    raise StageKilled("The stage was stopped from outside before it began.")
                 yield
             finally:
                 self._session = None
@@ -272,12 +278,16 @@ def _seconds(duration: timedelta | float) -> float:
     return duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
 
 
-def _identity(context: Context) -> dict[str, str]:
-    """Return the labels by which every try of a task finds the containers of the others."""
+def _identity(context: Context, workspace: Workspace) -> dict[str, str]:
+    """Return the labels by which every try of a task finds the containers of the others.
+
+    Several Airflows may share an engine, and scheduled runs have the same ids everywhere: the folder tells them apart.
+    """
     task_instance = context["ti"]
     return {
         "io.pipcook.dag": task_instance.dag_id,
         "io.pipcook.run": task_instance.run_id,
         "io.pipcook.task": task_instance.task_id,
         "io.pipcook.map_index": str(task_instance.map_index),
+        "io.pipcook.workspace": str(workspace.root),
     }

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pipcook_provider.runtime.messages import tell
+from pipcook_provider.runtime.messages import identity, tell
 
 #: Exit status of a child that was handed nothing.
 NOT_HANDED_OVER = 3
@@ -77,9 +77,11 @@ class Lease:
         return line
 
     def _watch(self) -> None:
+        file = identity(self._descriptor)
         while select.select([self._descriptor], [], [], self._seconds)[0]:
-            chunk = os.read(self._descriptor, _CHUNK)
+            chunk = os.read(self._descriptor, _CHUNK) if identity(self._descriptor) == file else b""
             if not chunk:
+                # At its end, or closed by user code: nothing can be heard any more.
                 time.sleep(self._seconds)
                 break
             *lines, self._rest = (self._rest + chunk).split(b"\n")
@@ -100,8 +102,11 @@ def _put_in_place(handover: Mapping[str, Any]) -> None:
     time.tzset()
     if netrc := handover.get("netrc"):
         path = Path(os.environ.get("HOME", "/tmp"), ".netrc")  # noqa: S108 - the container's own
-        with open(path, "w", encoding="utf-8", opener=_private) as file:
-            file.write(netrc)
+        try:
+            with open(path, "w", encoding="utf-8", opener=_private) as file:
+                file.write(netrc)
+        except OSError as exc:
+            tell(f"the worker's ~/.netrc cannot be put into {path} ({exc}): hosts that ask for a password let nobody in.")
 
 
 def _private(path: str, flags: int) -> int:

@@ -52,7 +52,7 @@ class Workspace:
 
         :raises WorkspaceError: the folder holds something that is no workspace, or cannot be written.
         """
-        workspace = cls(root.expanduser().absolute())
+        workspace = cls(_absolute(root))
         root = workspace.root
         if root.exists() and not root.is_dir():
             raise WorkspaceError(f"expected a folder for the run, found the file {root}. Choose a folder.")
@@ -74,7 +74,7 @@ class Workspace:
         :param made_by: the host that prepared it, for the message when it is not here.
         :raises WorkspaceError: it is not here.
         """
-        workspace = cls(Path(root).expanduser().absolute())
+        workspace = cls(_absolute(Path(root)))
         if not workspace.config.is_file():
             elsewhere = f" It was made on host {made_by!r}; this is {socket.gethostname()!r}." if made_by else ""
             raise WorkspaceError(
@@ -271,6 +271,12 @@ def run_folder(root: Path, dag_id: str, run_id: str) -> Path:
     if not as_it_is or len(portable) > 200:
         portable = f"{portable[:180]}-{hashlib.sha256(run_id.encode()).hexdigest()[:8]}"
     return root / dag_id / portable
+
+
+def _absolute(root: Path) -> Path:
+    """Return a folder's absolute path, without ``..``: a container has only the folders that the path ends in."""
+    path = root.expanduser().absolute()
+    return path.resolve() if ".." in path.parts else path
 
 
 def _empty(folder: Path) -> None:

@@ -154,10 +154,8 @@ def dataflow(dataset, options, context):
     document = write_pipeline(scripts={"model.py": keeps, "dataflow.py": flow})
     run_all(runner, document, tmp_path / "run")
     datasource, dataflow, model, artifact = launcher.launches[1:]
-    assert (datasource.reads, datasource.read_only) == (
-        ("scripts", "data"),
-        ("scripts", "pipeline-config.json", "cache/stages/datasource.json"),
-    )
+    assert datasource.reads == ("scripts", "data")
+    assert datasource.read_only == ("scripts", "pipeline-config.json", "cache/stages/datasource.json")
     assert dataflow.reads == ("scripts", "data", "cache/stages/datasource")
     assert model.reads == ("scripts", "data", "cache/kept", "cache/stages/dataflow_1")
     assert model.read_only == ("scripts", "pipeline-config.json", "cache/stages/model.json", "cache/stages/dataflow_1")

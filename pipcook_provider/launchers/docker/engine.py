@@ -126,15 +126,28 @@ def _open(**arguments: Any) -> APIClient:
     """Return a client that speaks the engine's version of its interface."""
     from docker import APIClient
     from docker.constants import DEFAULT_DOCKER_API_VERSION
+    from docker.errors import DockerException
 
     version = DEFAULT_DOCKER_API_VERSION
     for _ in range(2):
-        client = APIClient(**arguments, version=version, timeout=ANSWER_WITHIN)
+        try:
+            client = APIClient(**arguments, version=version, timeout=ANSWER_WITHIN)
+        except ValueError as exc:
+            raise DockerException(f"that is no address: {exc}") from exc
         if arguments.get("tls"):
             # Otherwise REQUESTS_CA_BUNDLE would win over the engine's own authority.
             client.trust_env = False
-        version = client.version(api_version=False)["ApiVersion"]
+        version = _read_version(client.version(api_version=False))
     return client
+
+
+def _read_version(answer: Any) -> str:
+    from docker.errors import DockerException
+
+    version = answer.get("ApiVersion") if isinstance(answer, dict) else None
+    if not isinstance(version, str):
+        raise DockerException("what answers there is no Docker engine")
+    return version
 
 
 def is_lost(exc: BaseException) -> bool:

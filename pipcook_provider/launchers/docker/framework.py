@@ -50,11 +50,15 @@ class FrameworkVolume:
         :raises LaunchError: the engine refuses, or does not answer.
         """
         deadline = time.monotonic() + _FILLED_WITHIN
+        told = False
         while not self._is_complete(container):
             helper = self._helper(image)
             if helper is not None:
                 self._copy(helper, listener)
                 return
+            if not told:
+                told = True
+                listener.message(Log("info", f"waiting for another process to copy the framework {self._framework}"))
             if time.monotonic() > deadline:
                 self._remove(self._name)
             time.sleep(_PAUSE)
@@ -66,6 +70,8 @@ class FrameworkVolume:
             try:
                 chunks, _ = self._engine.client.get_archive(container, str(self._framework / _COMPLETE))
             except NotFound:
+                # Not filled yet; or somebody has removed the container, which is asked for here.
+                self._engine.client.inspect_container(container)
                 return False
             return bool(list(chunks))
 

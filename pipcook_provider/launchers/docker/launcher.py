@@ -129,6 +129,13 @@ class DockerLauncher:
         """
         remove(self._engine, container)
 
+    def end(self, container: str) -> None:
+        """End a container that nobody is to follow; it stays where containers are kept.
+
+        :raises EngineError: the engine refuses, or does not answer.
+        """
+        self._discard(self._engine, container)
+
     def find(self, labels: Mapping[str, str]) -> list[str]:
         """Return the ids of the containers with all these labels, the newest first.
 
@@ -141,11 +148,15 @@ class DockerLauncher:
     def state(self, container: str) -> str | None:
         """Return whether a container is ``created``, ``running``, ``exited`` ...; None for one that is not there.
 
+        One that was ended before its stage could tell a result or an error is ``crashed``.
+
         :raises EngineError: the engine does not answer.
         """
         with self._engine.translated("find the container"):
             state = ContainerState.inspect(self._engine, container)
-        return state.status if state else None
+        if state is None:
+            return None
+        return "crashed" if state.status == "exited" and state.exit_code not in (0, 1) else state.status
 
     def reap(self) -> None:
         """Remove the containers of lost workers whose lease is over.

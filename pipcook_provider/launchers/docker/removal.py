@@ -71,7 +71,11 @@ def remove(engine: Engine, container: str) -> None:
 def _is_over(inspected: dict[str, Any], now: datetime) -> bool:
     finished = inspected["State"]["FinishedAt"]
     since = inspected["Created"] if finished.startswith(_NEVER) else finished
-    lease = timedelta(seconds=float(inspected["Config"]["Labels"][LEASE_LABEL]))
+    try:
+        lease = timedelta(seconds=float(inspected["Config"]["Labels"][LEASE_LABEL]))
+    except (ValueError, OverflowError):
+        # No launcher wrote that; anybody's image may bring a label of this name.
+        return False
     return now - _read_time(since) > lease
 
 

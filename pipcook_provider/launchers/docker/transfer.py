@@ -126,6 +126,8 @@ class Volumes:
                 try:
                     chunks, _ = self._engine.client.get_archive(container, str(place))
                 except NotFound:
+                    # The stage has made none; or somebody has removed the container, which is asked for here.
+                    self._engine.client.inspect_container(container)
                     continue
             self._unpack(chunks, place, launch)
 
@@ -154,7 +156,7 @@ class Volumes:
 
     def _put(self, container: str, folder: Path, sources: Iterable[Source], owner: Owner) -> None:
         with self._engine.translated(f"take files for {folder}"):
-            self._engine.client.put_archive(container, str(folder), pack(sources, owner))
+            self._engine.client.put_archive(container, str(folder), _packed(sources, owner))
 
     def _owner(self, container: str) -> Owner:
         """Return the numbers of a container's user, whose files those are to be that it can write."""
@@ -190,6 +192,17 @@ def mounted_framework(launch: Launch) -> Path | None:
     if launch.framework is None or str(launch.framework) in launch.site.baked.values():
         return None
     return launch.framework
+
+
+def _packed(sources: Iterable[Source], owner: Owner) -> Iterator[bytes]:
+    """Yield an archive; what goes wrong here is nothing that the engine has done."""
+    try:
+        yield from pack(sources, owner)
+    except OSError as exc:
+        raise WorkspaceError(
+            f"The files that a stage reads were to be sent to its container, but one of them cannot be read: {exc}. Make it "
+            "readable for this worker, or look what removes it."
+        ) from exc
 
 
 def _volume_of(target: Path, source: Path) -> Path:

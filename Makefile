@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-# The interpreter to make .venv with: Python 3.11.4 or newer; found by tools/venv.sh when it is not given.
+# The interpreter to make .venv with: Python 3.11 or newer; found by tools/venv.sh when it is not given.
 PYTHON ?=
 # ONCE=1: `make demo` stops Airflow when the run is over.
 ONCE ?=

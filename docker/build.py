@@ -89,8 +89,7 @@ def lay_out_provider(version: str, protocol: str, python: str) -> None:
     _check("PROTOCOL", protocol, _assigned(package / "runtime" / "messages.py", "PROTOCOL"))
     _check("PYTHON", python, _PYTHON)
     home = _OUT / _HOME.relative_to("/")
-    # The package's least Python is that of a worker. What runs in the image is content with any 3.11, such as Debian's.
-    _pip("--no-deps", "--ignore-requires-python", "--target", home / _SITE_PACKAGES, _SOURCE)
+    _pip("--no-deps", "--target", home / _SITE_PACKAGES, _SOURCE)
     _remove(home / _SITE_PACKAGES, ("bin",))
     _compile(home / _SITE_PACKAGES)
     (home / "child.py").symlink_to(_HOME / _SITE_PACKAGES / "pipcook_provider" / "runtime" / "child.py")
@@ -123,7 +122,11 @@ def lay_out_framework(reference: str, variant: str) -> None:
     if ensured.returncode:
         raise SystemExit(f"FRAMEWORK={reference} cannot be baked in, for the reason above. No image was made.")
     (framework,) = json.loads(ensured.stdout)
-    _check("FRAMEWORK", reference, framework["reference"])
+    if reference != framework["reference"]:
+        raise SystemExit(
+            f"Expected FRAMEWORK to be an exact reference, found {reference}, which is {framework['reference']} now; the "
+            f"image's label and tag would be wrong, so no image was made. Pass FRAMEWORK={framework['reference']}."
+        )
     shutil.copytree(framework["path"], _OUT / _HOME.relative_to("/") / "framework", symlinks=True)
 
 

@@ -13,15 +13,15 @@ fits() {
 
 find_python() {
     if [ -n "${PYTHON:-}" ]; then
-        fits "$PYTHON" "v >= (3, 11, 4)" && echo "$PYTHON" && return
-        echo "make: expected PYTHON=$PYTHON to be Python 3.11.4 or newer, and it is not; nothing was installed." >&2
+        fits "$PYTHON" "v >= (3, 11)" && echo "$PYTHON" && return
+        echo "make: expected PYTHON=$PYTHON to be Python 3.11 or newer, and it is not; nothing was installed." >&2
         exit 1
     fi
     for candidate in python3 python3.13 python3.12 python3.11 python; do
-        fits "$candidate" "(3, 11, 4) <= v < (3, 14)" && echo "$candidate" && return
+        fits "$candidate" "(3, 11) <= v < (3, 14)" && echo "$candidate" && return
     done
-    echo "make: expected Python 3.11 (3.11.4 or newer), 3.12 or 3.13, found none of them; nothing was installed." \
-        "TensorFlow 2.21 is not built for others. Install one, or name it: make PYTHON=/path/to/python3.11" >&2
+    echo "make: expected Python 3.11, 3.12 or 3.13, found none of them; nothing was installed. TensorFlow 2.21 is not" \
+        "built for others. Install one, or name it: make PYTHON=/path/to/python3.11" >&2
     exit 1
 }
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from pipcook_provider.errors import FrameworkError, FrameworkNotFound
 from pipcook_provider.frameworks.ensure import framework_cache
-from pipcook_provider.frameworks.framework import Framework, Manifest
+from pipcook_provider.frameworks.framework import Manifest
 from pipcook_provider.frameworks.report import Report
 from pipcook_provider.settings import Settings
 from pipcook_provider.store.cache import Damage, Entry, Pruned
@@ -113,13 +114,13 @@ def prune_frameworks(
     return framework_cache(settings).prune(older_than=older_than, keep=keep, dry_run=dry_run)
 
 
-def keep_framework(framework: Framework, seconds: float) -> None:
-    """Count a framework as used for so long after this process is gone, however it goes: nobody removes it meanwhile.
+def keep_framework(path: Path, seconds: float) -> None:
+    """Count what lies in a folder as used for so long after this process is gone, however it goes: nobody removes it.
 
     For what outlives the process that started it, such as a container. Nothing is done for a framework that is not in a
     cache, or in one that cannot be written.
     """
-    if entry := Entry.around(framework.path):
+    if entry := Entry.around(path):
         entry.keep(seconds)
 
 

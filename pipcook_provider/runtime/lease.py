@@ -41,6 +41,7 @@ class Lease:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._file = identity(descriptor)
         self._rest = b""
         self._seconds = _FIRST_LINE_WITHIN
 
@@ -77,18 +78,33 @@ class Lease:
         return line
 
     def _watch(self) -> None:
-        file = identity(self._descriptor)
-        while select.select([self._descriptor], [], [], self._seconds)[0]:
-            chunk = os.read(self._descriptor, _CHUNK) if identity(self._descriptor) == file else b""
+        while self._waits():
+            chunk = self._read()
             if not chunk:
-                # At its end, or closed by user code: nothing can be heard any more.
                 time.sleep(self._seconds)
                 break
             *lines, self._rest = (self._rest + chunk).split(b"\n")
             for line in lines:
                 self._seconds = _stated(line) or self._seconds
+        if identity(self._descriptor) != self._file:
+            tell(
+                "the script has closed the descriptor by which the stage is asked for: close only what the script opened."
+            )
         tell(f"nobody has asked for this stage for {self._seconds:g} s, its lease: it ends itself.")
         _end_container(LEASE_ENDED)
+
+    def _waits(self) -> bool:
+        """Wait for the lease at most; return whether there is something to read."""
+        try:
+            return bool(select.select([self._descriptor], [], [], self._seconds)[0])
+        except OSError:
+            return True
+
+    def _read(self) -> bytes:
+        """Return what has come; nothing at the end, and where user code has closed the descriptor, or has another there."""
+        if identity(self._descriptor) != self._file:
+            return b""
+        return os.read(self._descriptor, _CHUNK)
 
 
 def end_on_sigterm() -> None:
@@ -106,7 +122,9 @@ def _put_in_place(handover: Mapping[str, Any]) -> None:
             with open(path, "w", encoding="utf-8", opener=_private) as file:
                 file.write(netrc)
         except OSError as exc:
-            tell(f"the worker's ~/.netrc cannot be put into {path} ({exc}): hosts that ask for a password let nobody in.")
+            tell(
+                f"the worker's ~/.netrc cannot be put into {path} ({exc}): hosts that ask for a password let nobody in."
+            )
 
 
 def _private(path: str, flags: int) -> int:

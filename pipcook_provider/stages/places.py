@@ -79,7 +79,7 @@ class Places:
             site = self.launcher.open(replace(needs, images={**framework.images, **needs.images}), self.listener)
             framework = self._ensure(wanted, site)
         if site.outlives:
-            keep_framework(framework, site.outlives)
+            keep_framework(framework.path, site.outlives)
         self._tell(f"framework {framework.reference} at {framework.path}")
         folder = framework.path if site.shares_files else framework.path.resolve()
         return Place(site, framework.reference, folder, framework)

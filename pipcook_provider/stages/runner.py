@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipcook_provider.errors import StageError
-from pipcook_provider.frameworks import FrameworkPin, absolute_reference, platform_key
+from pipcook_provider.frameworks import FrameworkPin, absolute_reference, keep_framework, platform_key
 from pipcook_provider.launchers import Launch, Launcher, Listener, Site
 from pipcook_provider.lockfile import Lock, describe_script
 from pipcook_provider.plan import PREPARE, Stage, plan
@@ -169,14 +169,17 @@ class StageRunner:
             launch = replace(launch, files=files_of(context, self.settings, self.listener))
         return StageJob(spec, stage, workspace, launch)
 
-    def resume(self, workspace: Workspace, task_id: str) -> StageJob:
+    def resume(self, workspace: Workspace, task_id: str, outlives: float) -> StageJob:
         """Return a stage that a process which is gone has launched, and that may still run.
 
+        :param outlives: seconds that it may go on after this process is gone too.
         :raises ProtocolError: that process was of another version of this package.
         """
         spec, stage = _stage_of(workspace, task_id)
         context = StageContext.read(workspace.context(task_id))
-        site = Site(needs=stage_needs(spec, stage), shares_files=False)
+        site = Site(needs=stage_needs(spec, stage), shares_files=False, outlives=outlives)
+        if context.framework:
+            keep_framework(Path(context.framework), outlives)
         return StageJob(spec, stage, workspace, launch_of(spec, workspace, context, site, _subject(stage)))
 
     def complete(self, job: StageJob, run: Callable[[Launch, Listener], Mapping[str, Any]]) -> StageResult:

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from http_server import server
 
 from pipcook_provider import __version__
 from pipcook_provider.launchers import Launch, Needs
 from pipcook_provider.launchers.docker import ContainerOptions, DockerLauncher, Engine
 from pipcook_provider.settings import Settings
+
+__all__ = ["server"]
 
 #: Set by `make test-docker`: the CPU image to test, or 1 for the one that `make images` made.
 _ASKED_FOR = os.environ.get("PIPCOOK_TEST_DOCKER")

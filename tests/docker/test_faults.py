@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,35 @@ def test_engine_that_is_down(settings, tmp_path) -> None:
     assert caught.value.retryable
 
 
+def test_address_of_another_kind(settings) -> None:
+    """An address that leads to no engine is to be corrected; trying again does not help."""
+    with pytest.raises(EngineError, match=r"cannot be reached: .* Correct the address") as caught:
+        Engine.connect(replace(settings, docker_url="foo://x"))
+    assert not caught.value.retryable
+
+
+@pytest.mark.parametrize("address", ["tcp://[::1", "tcp://host:99999"])
+def test_address_that_is_none(settings, address: str) -> None:
+    """An address that cannot be read is an engine that cannot be reached."""
+    with pytest.raises(EngineError, match="cannot be reached: that is no address"):
+        Engine.connect(replace(settings, docker_url=address))
+
+
+@pytest.mark.parametrize("answer", [b"{}", b"[]", b"<html>"])
+def test_address_of_something_else(settings, server, answer: bytes) -> None:
+    """A web server that is no engine is told as none, whatever it answers."""
+    server.put("/version", answer)
+    with pytest.raises(EngineError, match="cannot be reached: "):
+        Engine.connect(replace(settings, docker_url=f"tcp://{server.address}"))
+
+
+@pytest.mark.skipif(find_spec("paramiko") is not None, reason="paramiko is installed")
+def test_engine_behind_ssh_takes_a_package(settings) -> None:
+    """Who names an engine behind SSH is told what has to be installed for it."""
+    with pytest.raises(EngineError, match="pip install paramiko"):
+        Engine.connect(replace(settings, docker_url="ssh://nobody@127.0.0.1"))
+
+
 def test_address_is_told_without_its_password(settings) -> None:
     """A password in the engine's address is in no message."""
     with pytest.raises(EngineError, match="cannot be reached") as caught:
@@ -70,6 +100,14 @@ def test_full_temporary_folder_is_told_from_a_full_disk(stages) -> None:
     body = "with open('/tmp/large', 'wb') as file:\n    for _ in range(200):\n        file.write(b'x' * 2**20)"
     with pytest.raises(ScriptError, match=r"No space left on device\n.* most likely /tmp: .* holds 134 MB, in memory"):
         stages.run(body, Needs(memory=256 * MiB))
+    assert stages.containers() == []
+
+
+def test_stage_without_network_is_told_so(stages) -> None:
+    """A script that reaches no server since its container has no network is told that, and where it gets one."""
+    body = "import urllib.request\nurllib.request.urlopen('http://192.0.2.1', timeout=5)"
+    with pytest.raises(ScriptError, match=r'Network is unreachable.*\n.* has no network; .* "network": true'):
+        stages.run(body, Needs(network=False))
     assert stages.containers() == []
 
 

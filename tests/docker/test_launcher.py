@@ -10,11 +10,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from pipcook_provider.errors import ScriptError, StageCrashed, StageKilled
+from pipcook_provider.errors import LaunchError, ScriptError, StageCrashed, StageKilled
 from pipcook_provider.launchers import Needs
 from pipcook_provider.launchers.docker import ContainerOptions
 from pipcook_provider.launchers.docker.container import choose_user
@@ -449,3 +450,40 @@ def test_containers_that_were_never_started_are_reaped(stages, heard) -> None:
     stages.launcher().reap()
     assert stages.containers() == [container]
     assert wait_until(lambda: stages.launcher().reap() or stages.containers() == [])
+
+
+@pytest.mark.parametrize("lease", ["abc", "nan", "inf", ""])
+def test_lease_that_no_launcher_wrote(stages, lease: str) -> None:
+    """A container of somebody else's whose label says nothing is left alone, and keeps no stage from running."""
+    labels = {**stages.labels, "io.pipcook.lease": lease}
+    container = stages.engine.client.create_container(stages.image, labels=labels)["Id"]
+    stages.launcher().reap()
+    assert stages.containers() == [container]
+
+
+def test_handover_that_is_too_large(stages) -> None:
+    """What would not fit on its way to the container is refused, instead of waited for without an end."""
+    launcher = stages.launcher(private_environment={"LARGE": "x" * 2**18})
+    with pytest.raises(LaunchError, match=r"expected to be at most 131072 bytes in all, but are \d+; nothing was run"):
+        stages.run("pass", launcher=launcher)
+    assert stages.containers() == []
+
+
+def test_largest_handover_arrives(stages, heard) -> None:
+    """What is allowed fits."""
+    stages.run(
+        "import os; print(len(os.environ['LARGE']))",
+        launcher=stages.launcher(private_environment={"LARGE": "x" * 130_000}),
+    )
+    assert "130000" in heard.lines
+
+
+@pytest.mark.parametrize(("body", "state"), [("pass", "exited"), ("{}['x']", "exited"), ("os._exit(7)", "crashed")])
+def test_state_tells_whether_a_stage_has_told_its_end(stages, heard, body: str, state: str) -> None:
+    """A container that ended before its stage could tell how is no container that has simply exited."""
+    launcher = stages.launcher(keep="always")
+    launch = stages.launch(launcher, f"import os; {body}")
+    container = launcher.create(launch, heard)
+    with suppress(ScriptError, StageCrashed):
+        launcher.follow(container, launch, heard)
+    assert launcher.state(container) == state

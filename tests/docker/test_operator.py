@@ -21,8 +21,9 @@ from helpers import prepared
 from pipcook_provider.launchers.docker import Engine
 from pipcook_provider.launchers.docker.handover import LeaseKeeper
 from pipcook_provider.launchers.docker.stream import LogStream
-from pipcook_provider.operators.docker import PipcookDockerOperator
+from pipcook_provider.operators.docker import PipcookDockerOperator, _identity
 from pipcook_provider.stages import StageRunner
+from pipcook_provider.store.workspace import Workspace
 
 #: Waits until a test has looked at the container, then tells what a script sees in it.
 DATASOURCE = """
@@ -355,4 +356,51 @@ def test_image_that_is_not_there(task: Task) -> None:
     """An image that nobody has fails the task at once, and nothing was made."""
     with pytest.raises(AirflowFailException, match="pipcook-stage:none"):
         PipcookDockerOperator(task_id="datasource", image="pipcook-stage:none").execute(task.context())
+    assert task.containers() == []
+
+
+def test_task_that_is_killed_before_it_began(task: Task) -> None:
+    """A signal that comes before anything is under way is not forgotten: no container is made."""
+    operator = PipcookDockerOperator(task_id="datasource")
+    operator.on_kill()
+    with pytest.raises(AirflowException, match="stopped from outside before it began"):
+        operator.execute(task.context())
+    assert task.containers() == []
+
+
+@pytest.mark.parametrize(("name", "kept"), [(None, 2), ("test", 1)])
+def test_retry_keeps_the_containers_of_earlier_tries(make_task, name: str | None, kept: int) -> None:
+    """What auto_remove lets stay stays also when the next try begins, unless that needs its name."""
+    task = make_task("?fail=1")
+    name = name and f"{name}-{secrets.token_hex(8)}"
+    for _ in range(2):
+        with pytest.raises(AirflowException, match="RuntimeError: as asked"):
+            task.run(auto_remove="never", container_name=name)
+    assert len(task.containers()) == kept
+
+
+def test_container_of_another_airflow_is_left_alone(task: Task) -> None:
+    """Of two Airflows with one engine, where scheduled runs have the same ids, none ends the other's container."""
+    context = task.context()
+    mine = _identity(context, Workspace(task.folder))
+    labels = {**mine, "io.pipcook.workspace": "/of/another/airflow"}
+    other = task.engine.client.create_container("pipcook-stage:0.1.0-cpu", labels=labels)["Id"]
+    task.run()
+    assert task.containers() == [other]
+
+
+def test_container_that_crashed_with_its_worker_is_not_taken_over(task: Task) -> None:
+    """A try after the machine went down, or after the lease, runs the stage, instead of telling how the last one ended."""
+    lost = PipcookDockerOperator(task_id="datasource", retries=1)
+    with lost._open_session(task.context()):
+        container = lost.submit_job(task.context())
+    keeper = LeaseKeeper(task.engine.twin(), container, LogStream(task.engine, container, bool), 60)
+    keeper.hand_over({})
+    task.engine.client.start(container)
+    keeper.leave()
+    task.engine.client.kill(container)
+    task.engine.client.wait(container)
+    task.store.set(lost.external_id_key, container)
+    task.run()
+    assert task.shown["Id"] != container
     assert task.containers() == []

@@ -199,3 +199,29 @@ def test_settings_say_how_files_travel(remote, mounts: str, local: bool) -> None
 def test_own_engine_sees_this_machines_files(engine) -> None:
     """The engine of this machine needs no copies, also where machine and engine are a container."""
     assert isinstance(choose_transfer(engine, Settings()), Binds)
+
+
+@pytest.mark.parametrize("of", ["send", "fetch"])
+def test_container_that_somebody_removes(remote, heard, monkeypatch, of: str) -> None:
+    """A container that is gone is no stage that wrote nothing: its outputs are missed."""
+    launcher = remote.launcher()
+    launch = remote.launch(launcher, "pass")
+    proceed = getattr(launcher._transfer, of)
+
+    def remove_before(container: str, *arguments: object) -> None:
+        remote.engine.client.remove_container(container, force=True, v=True)
+        proceed(container, *arguments)
+
+    monkeypatch.setattr(launcher._transfer, of, remove_before)
+    with pytest.raises(EngineError, match="No such container"):
+        launcher.run(launch, heard)
+
+
+def test_file_that_cannot_be_read_is_no_fault_of_the_engine(remote, heard, monkeypatch) -> None:
+    """A file that cannot be read is told as that."""
+    launcher = remote.launcher()
+    launch = remote.launch(launcher, "pass")
+    monkeypatch.setattr(Path, "open", lambda path, *_: (_ for _ in ()).throw(PermissionError(13, "denied", str(path))))
+    with pytest.raises(WorkspaceError, match=r"one of them cannot be read: .*denied: '.*/run/"):
+        launcher.run(launch, heard)
+    assert remote.containers() == []

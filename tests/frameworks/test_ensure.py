@@ -431,7 +431,7 @@ def test_keep(server: Server, settings: Settings, tmp_path: Path) -> None:
         "from pipcook_provider.frameworks import ensure_framework, keep_framework; "
         "from pipcook_provider.settings import Settings; "
         "framework = ensure_framework(sys.argv[1], replace(Settings.load(), home=Path(sys.argv[2]))); "
-        "keep_framework(framework, float(sys.argv[3])); print(framework.path)"
+        "keep_framework(framework.path, float(sys.argv[3])); print(framework.path)"
     )
 
     def ensure(seconds: int) -> None:
@@ -449,7 +449,7 @@ def test_keep(server: Server, settings: Settings, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "framework.json").write_text('{"name": "toy", "version": "1"}')
-    keep_framework(ensure_framework(str(elsewhere), settings), 3600)
+    keep_framework(ensure_framework(str(elsewhere), settings).path, 3600)
     assert [path.name for path in elsewhere.iterdir()] == ["framework.json"]
 
 

@@ -218,7 +218,7 @@ def test_stage_that_takes_the_cpu_instead(heard, workspace: Path) -> None:
         body = created(fake)
     assert body["Image"] == CPU_IMAGE
     assert not body["HostConfig"].get("DeviceRequests")
-    assert [message.level for message in heard.messages if isinstance(message, Log)] == ["warning"]
+    assert "warning" in [message.level for message in heard.messages if isinstance(message, Log)]
 
 
 def test_missing_gpu_costs_no_pull(heard, workspace: Path) -> None:

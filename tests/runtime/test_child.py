@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -372,6 +373,32 @@ def test_lease_ends_the_stage(tmp_path, closed: bool) -> None:
         output, status = container.process.stderr.read(), container.process.wait(60)
     assert status == -signal.SIGKILL
     assert output == "nobody has asked for this stage for 0.5 s, its lease: it ends itself.\n"
+
+
+@pytest.mark.parametrize("reopened", [False, True])
+def test_lease_ends_the_stage_that_closed_its_descriptor(tmp_path, reopened: bool) -> None:
+    """A script that closes all descriptors, or has its own files there, ends with its lease; its files are not read."""
+    opened = "files = [open('script.py') for _ in range(9)]; " if reopened else ""
+    body = f"os.closerange(3, 99); {opened}time.sleep(600)"
+    container = Container(tmp_path, IN_A_CONTAINER.format(body=body), "lease", "packages")
+    container.say({"lease": 1})
+    with suppress(BrokenPipeError):
+        container.say("")
+    assert container.process.stderr
+    output, status = container.process.stderr.read(), container.process.wait(60)
+    assert status == -signal.SIGKILL
+    assert "the script has closed the descriptor by which the stage is asked for" in output
+    assert "Traceback" not in output
+
+
+def test_netrc_that_has_no_place(tmp_path) -> None:
+    """A document that names another HOME, which is not there, costs the passwords, not the stage."""
+    container = Container(tmp_path, IN_A_CONTAINER.format(body="pass"), "lease", "packages")
+    container.say({"lease": 60, "environment": {"HOME": "/nowhere"}, "netrc": "machine a login b password secret"})
+    status, _, output = container.end()
+    assert status == 0
+    assert "~/.netrc cannot be put into /nowhere/.netrc" in output
+    assert "secret" not in output
 
 
 def test_signs_of_life_and_a_new_lease_keep_the_stage(tmp_path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import prepared
+from helpers import prepared, zipped
 
 from pipcook_provider.errors import ArtifactError, ProtocolError, ScriptError, StageCrashed, WorkspaceError
 from pipcook_provider.launchers import Launch, Launcher, Listener, Needs, Site
@@ -207,13 +207,22 @@ def test_stage_is_taken_over(runner, launcher, heard, write_pipeline, tmp_path) 
     lost = runner.begin(workspace, "datasource")
     value = launcher.run(lost.launch, heard)
     resumed = StageRunner(runner.settings, launcher, heard)
-    job = resumed.resume(workspace, "datasource")
+    job = resumed.resume(workspace, "datasource", outlives=60)
     assert (job.launch.workspace, job.launch.context) == (lost.launch.workspace, lost.launch.context)
     assert (job.launch.writes, job.launch.script_uris) == (lost.launch.writes, lost.launch.script_uris)
     assert not job.launch.site.shares_files
     result = resumed.complete(job, lambda *_: value)
     assert result.value == {"samples": {"train": 10}}
     assert resumed.run(workspace, "dataflow_1").value == {"samples": {"train": 10}}
+
+
+def test_framework_of_a_stage_that_is_taken_over_is_kept(runner, write_pipeline, tmp_path) -> None:
+    """Who takes a stage over uses its framework too: it counts as used for as long as the stage may go on without them."""
+    (tmp_path / "toy.zip").write_bytes(zipped())
+    workspace = prepared(runner, write_pipeline(options={"framework": str(tmp_path / "toy.zip")}), tmp_path / "run")
+    runner.begin(workspace, "datasource")
+    runner.resume(workspace, "datasource", outlives=600)
+    assert [path for path in runner.settings.home.rglob("*~600") if path.is_file()]
 
 
 def test_artifact_is_taken_over(runner, launcher, heard, write_pipeline, tmp_path) -> None:
@@ -223,7 +232,7 @@ def test_artifact_is_taken_over(runner, launcher, heard, write_pipeline, tmp_pat
     for task_id in ("datasource", "dataflow_1", "model"):
         runner.run(workspace, task_id)
     value = launcher.run(runner.begin(workspace, "artifact_1").launch, heard)
-    job = runner.resume(workspace, "artifact_1")
+    job = runner.resume(workspace, "artifact_1", outlives=60)
     result = runner.complete(job, lambda *_: value)
     assert result.value["built"] == str(tmp_path / "out.zip")
     assert zipfile.is_zipfile(tmp_path / "out.zip")
@@ -236,7 +245,7 @@ def test_stage_of_another_version_is_not_taken_over(runner, write_pipeline, tmp_
     context = json.loads(workspace.context("datasource").read_text(encoding="utf-8"))
     workspace.context("datasource").write_text(json.dumps({**context, "protocol": 99}), encoding="utf-8")
     with pytest.raises(ProtocolError):
-        runner.resume(workspace, "datasource")
+        runner.resume(workspace, "datasource", outlives=60)
 
 
 def test_crashed_stage_leaves_the_former_output(runner, write_pipeline, tmp_path) -> None:

@@ -136,3 +136,12 @@ def test_what_scripts_have_kept(tmp_path: Path) -> None:
     (workspace.root / "cache" / "downloads").mkdir()
     (workspace.root / "cache" / "a").symlink_to("nowhere")
     assert workspace.kept() == ("cache/a", "cache/downloads")
+
+
+def test_path_without_dots(tmp_path: Path) -> None:
+    """A folder that is named through its parent is meant as the kernel means it; its path leads there by itself."""
+    (tmp_path / "real" / "inner").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("real/inner")
+    workspace = Workspace.create(tmp_path / "link" / ".." / "run")
+    assert workspace.root == tmp_path.resolve() / "real" / "run"
+    assert Workspace.create(tmp_path / "link" / "run").root == tmp_path / "link" / "run"

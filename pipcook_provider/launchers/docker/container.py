@@ -178,6 +178,7 @@ class ContainerState:
     :param out_of_memory: whether the kernel ended a process in it for want of memory.
     :param token: the launch's token, with which it was created.
     :param memory: bytes that it may use.
+    :param has_network: whether it has any but its own.
     """
 
     status: str
@@ -185,6 +186,7 @@ class ContainerState:
     out_of_memory: bool
     token: str
     memory: int
+    has_network: bool
 
     @property
     def is_running(self) -> bool:
@@ -211,4 +213,5 @@ class ContainerState:
             out_of_memory=found["State"]["OOMKilled"],
             token=variables.get(TOKEN_VARIABLE, ""),
             memory=found["HostConfig"]["Memory"],
+            has_network=found["HostConfig"]["NetworkMode"] != "none",
         )

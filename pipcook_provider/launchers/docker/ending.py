@@ -15,6 +15,8 @@ from pipcook_provider.runtime.lease import LEASE_ENDED, NO_WORKSPACE, NOT_HANDED
 from pipcook_provider.units import show_size
 
 _DISK_FULL = "No space left on device"
+_NO_NETWORK = ("Temporary failure in name resolution", "Name or service not known", "Network is unreachable")
+_NO_PROCESSOR = "no installed package offers the artifact processor"
 _NEARLY_FULL = 2**24
 
 
@@ -40,9 +42,9 @@ class Ending:
     def conclude(self) -> Mapping[str, Any]:
         """Return the result, or raise what happened instead."""
         outcome = self.outcome
-        if self.state and outcome.failure and _DISK_FULL in outcome.failure.message:
-            told = f"{outcome.failure.message}\n{self._full_disk(self.state)}"
-            outcome.failure = replace(outcome.failure, message=told)
+        if self.state and outcome.failure and (reason := self._reason(outcome.failure.message, self.state)):
+            # What the container cannot have now it cannot have when it is tried again.
+            outcome.failure = replace(outcome.failure, message=f"{outcome.failure.message}\n{reason}", retryable=False)
         decided = outcome.failure or (outcome.result is not None and outcome.closed)
         if not decided and not self.stopped and (error := self._broken_off()):
             raise error
@@ -61,8 +63,9 @@ class Ending:
         if state.out_of_memory:
             return StageCrashed(
                 f"{subject} needed more memory than its container may use, {show_size(state.memory)}, and was ended; its "
-                "outputs are discarded. Give it more in options.airflow.memory, or all stages in [pipcook] docker_memory; "
-                f"or let it need less, such as by a smaller batch.{self._told()}"
+                "outputs are discarded. Give it more in options.airflow.memory (in options.airflow.stages, where it has one of "
+                "its own), or all stages in [pipcook] docker_memory; or let it need less, such as by a smaller batch."
+                f"{self._told()}"
             )
         if not self.outcome.opened and state.exit_code in (NO_WORKSPACE, NOT_HANDED_OVER):
             return self._unsettled(state.exit_code)
@@ -102,6 +105,22 @@ class Ending:
 
     def _told(self) -> str:
         return f"\nLast lines of its output:\n{self.last_lines}" if self.last_lines else ""
+
+    def _reason(self, message: str, state: ContainerState) -> str:
+        """Return what a script's error has to do with its container, which the script cannot know; empty for nothing."""
+        if _DISK_FULL in message:
+            return self._full_disk(state)
+        if not state.has_network and any(text in message for text in _NO_NETWORK):
+            return (
+                "Its container has no network; by default only the datasource's has. Fetch the data there, or give this stage "
+                'a network: "network": true in options.airflow.stages.'
+            )
+        if _NO_PROCESSOR in message:
+            return (
+                f"It was looked for in the image {self.outcome.launch.site.image}. Install that package in an image of yours "
+                "(docker/README.md), and name it in options.airflow.image or [pipcook] images."
+            )
+        return ""
 
     def _full_disk(self, state: ContainerState) -> str:
         workspace = self.outcome.launch.workspace

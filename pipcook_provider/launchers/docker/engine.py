@@ -219,6 +219,14 @@ def _not_reached(address: str, what: str, exc: Exception) -> EngineError:
             lambda text: "certificate" in text or "ssl" in text,
             "Look whether its certificate and those in [pipcook] docker_cert_path belong together",
         ),
+        (
+            lambda text: "paramiko" in text,
+            "Install that beside this package (pip install paramiko), and try again",
+        ),
+        (
+            lambda text: "bind address" in text,
+            "Correct the address, which begins with unix://, tcp:// or ssh://",
+        ),
     ]
     remedy = next((told for fits, told in causes if fits(reason.lower())), None)
     return EngineError(

@@ -10,11 +10,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from pipcook_provider.errors import LaunchError
 from pipcook_provider.launchers.docker.container import ContainerState
 from pipcook_provider.launchers.docker.engine import Engine
 from pipcook_provider.launchers.docker.stream import LogStream
 
 _LONGEST_INTERVAL = 15.0
+#: Bytes that go on their way to a container that was not started, and that nobody reads until it is.
+_LARGEST_HANDOVER = 2**17
 
 
 class LeaseKeeper:
@@ -38,10 +41,19 @@ class LeaseKeeper:
     def hand_over(self, environment: Mapping[str, str], netrc: str | None = None) -> None:
         """Attach to the container and tell it what it runs with.
 
+        :raises LaunchError: it is too much.
         :raises EngineError: the engine refuses, or does not answer.
         """
+        told = {"lease": self._lease, "environment": dict(environment), "netrc": netrc}
+        size = len(json.dumps(told))
+        if size > _LARGEST_HANDOVER:
+            raise LaunchError(
+                f"The variables of a stage and the worker's ~/.netrc were expected to be at most {_LARGEST_HANDOVER} bytes in "
+                f"all, but are {size}; nothing was run. Put what is large into a file that the document names.",
+                retryable=False,
+            )
         with self._engine.translated("attach to the container"):
-            self._attach({"lease": self._lease, "environment": dict(environment), "netrc": netrc})
+            self._attach(told)
 
     def take_over(self) -> None:
         """Attach to a container that another process has handed what it runs with.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import socket
+import sys
 import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Protocol
 
-from pipcook_provider.errors import LaunchError, ScriptError, WorkspaceError
+from pipcook_provider.errors import EngineError, LaunchError, ScriptError, WorkspaceError
 from pipcook_provider.launchers.base import Launch, Listener
 from pipcook_provider.launchers.docker.container import bind, volume
 from pipcook_provider.launchers.docker.engine import Engine
@@ -78,12 +79,20 @@ class Volumes:
     A framework's volume stays, for the stages that follow.
 
     :param engine: where the volumes are.
+    :raises EngineError: this Python cannot unpack safely what comes back.
     """
 
     is_local = False
     patience = 3600.0
 
     def __init__(self, engine: Engine) -> None:
+        if not hasattr(tarfile, "data_filter"):
+            raise EngineError(
+                f"The Docker engine {engine.address} sees none of this worker's files, so they travel as archives. What comes "
+                f"back is unpacked safely by Python 3.11.4 or newer, but this is {sys.version.split()[0]}. Update it, or set "
+                "[pipcook] docker_mounts to bind where the engine sees this worker's folders under the same paths.",
+                retryable=False,
+            )
         self._engine = engine
 
     def mounts(self, launch: Launch) -> list[Mount]:

@@ -62,7 +62,7 @@ def _train(options: argparse.Namespace, settings: Settings) -> int:
     results: list[StageResult] = []
     failures: list[PipcookError] = []
     with workspace.alone(), open_console(titles) as console:
-        runner = StageRunner(settings, launcher, console, refresh=options.nocache)
+        runner = StageRunner(settings, launcher, console, refresh=options.nocache, everything_here=True)
         console.begin(PREPARE)
         try:
             runner.prepare(spec, workspace)

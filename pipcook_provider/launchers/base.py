@@ -121,6 +121,9 @@ class Launcher(Protocol):
         :raises StageError: every other outcome; see :mod:`pipcook_provider.errors`.
         """
 
+    def end_all(self, workspace: Path) -> None:
+        """End whatever still goes on in a workspace after the process that launched it is gone."""
+
     def stop(self) -> None:
         """End the running stage and all its processes; safe in a signal handler, and when nothing runs."""
 
@@ -173,7 +176,7 @@ class Outcome:
         age = "an older" if found < PROTOCOL else "a newer"
         return (
             f"{self.launch.subject} was expected to speak protocol {PROTOCOL}, as this worker's pipcook-provider does, but "
-            f"{where} holds {age} pipcook-provider, which speaks protocol {found}. Nothing was run. Install the same "
+            f"{where} holds {age} pipcook-provider, which speaks protocol {found}, so nothing it says counts. Install the same "
             "version in both; `make images` builds images of this one."
         )
 

@@ -76,6 +76,9 @@ class ProcessLauncher:
                 self._end_group(process)
         return outcome.conclude(process.returncode, heard.last_lines, stopped=self._stopped)
 
+    def end_all(self, workspace: Path) -> None:
+        """Do nothing: a child dies with its launcher."""
+
     def stop(self) -> None:
         """End the running stage and all its processes: SIGTERM, and SIGKILL after ``stop_timeout`` seconds."""
         self._stopped = True

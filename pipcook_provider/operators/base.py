@@ -65,15 +65,15 @@ class PipcookOperator(BaseOperator):
             self._launcher.stop()
 
     @contextmanager
-    def _stage_runner(self, runner: str = "process") -> Iterator[StageRunner]:
-        """Yield what runs stages; its errors leave as Airflow's."""
+    def _stage_runner(self, runner: str | None = None) -> Iterator[StageRunner]:
+        """Yield what runs stages, where the settings say unless ``runner`` is given; its errors leave as Airflow's."""
         from pipcook_provider.hooks.framework import PipcookFrameworkHook
         from pipcook_provider.launchers import open_launcher
         from pipcook_provider.stages import StageRunner
 
         with airflow_errors(self.log):
             settings = PipcookFrameworkHook().settings()
-            self._launcher = open_launcher(runner, settings)
+            self._launcher = open_launcher(runner or settings.runner, settings)
             try:
                 yield StageRunner(settings, self._launcher, TaskLog(self.log))
             finally:
@@ -81,7 +81,7 @@ class PipcookOperator(BaseOperator):
 
     def _run_stage(self, context: Context, stage: str, prepare_task_id: str) -> dict[str, Any]:
         """Run a stage in the workspace that the task ``prepare_task_id`` of this run made; return its XCom."""
-        with self._stage_runner() as runner:
+        with self._stage_runner("process") as runner:
             return asdict(runner.run(open_workspace(context, prepare_task_id), stage))
 
 

@@ -121,14 +121,13 @@ def _show_image_packages() -> None:
 
 def _settle_in(launcher: int, root: Path, context_file: Path) -> int:
     """Take what the launcher hands over, and look whether the workspace can be used; return an exit status if not."""
-    from pipcook_provider.runtime.lease import NO_WORKSPACE, NOT_HANDED_OVER, Lease, end_on_sigterm
+    from pipcook_provider.runtime.lease import NO_WORKSPACE, NOT_HANDED_OVER, Lease
     from pipcook_provider.runtime.messages import tell
 
-    end_on_sigterm()
     lease = Lease(launcher)
     if not lease.take_handover():
         return NOT_HANDED_OVER
-    lease.watch()
+    lease.stand_guard()
     try:
         context_file.read_bytes()
         usable = os.access(root, os.W_OK | os.X_OK)

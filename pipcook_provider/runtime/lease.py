@@ -1,4 +1,4 @@
-"""A container's lease: how long a stage runs on when nobody is there to hear of it.
+"""A container's first process: it holds the stage's lease, which is how long the stage runs on when nobody asks for it.
 
 Whoever launched the container holds the other end of its stdin and writes lines. The first is a JSON object::
 
@@ -6,6 +6,10 @@ Whoever launched the container holds the other end of its stdin and writes lines
 
 What it hands over stands neither on a disk nor in what the engine tells of the container. Any line that follows is a
 sign of life; one that is a JSON object, from another launcher that has taken over, states a new lease.
+
+The stage runs in a second process, so that whatever user code does to its own (closes all descriptors, computes for
+minutes without letting another thread run), the first one ends the container in time, and takes away processes that
+others have left.
 """
 
 from __future__ import annotations
@@ -14,13 +18,13 @@ import json
 import os
 import select
 import signal
-import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pipcook_provider.runtime.messages import identity, tell
+from pipcook_provider.runtime.messages import tell
 
 #: Exit status of a child that was handed nothing.
 NOT_HANDED_OVER = 3
@@ -41,7 +45,6 @@ class Lease:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._file = identity(descriptor)
         self._rest = b""
         self._seconds = _FIRST_LINE_WITHIN
 
@@ -61,9 +64,23 @@ class Lease:
         _put_in_place(handover)
         return True
 
-    def watch(self) -> None:
-        """From now on, end the container when no sign of life came for as long as the lease says."""
-        threading.Thread(target=self._watch, name="lease", daemon=True).start()
+    def stand_guard(self) -> None:
+        """Return in a new process, which is the stage's; this one stays until that, or the lease, has ended."""
+        woken, wake = os.pipe()
+        for end in (woken, wake):
+            os.set_blocking(end, False)
+        signal.set_wakeup_fd(wake)
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+        stage = os.fork()
+        if stage:
+            # The kernel leaves it to a container's first process itself to end on this signal.
+            signal.signal(signal.SIGTERM, lambda number, _frame: _pass_on(stage, number))
+            self._guard(stage, woken)
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.setpgid(0, 0)
+        for descriptor in (woken, wake, self._descriptor):
+            os.close(descriptor)
 
     def _first_line(self) -> bytes:
         deadline = time.monotonic() + _FIRST_LINE_WITHIN
@@ -77,40 +94,42 @@ class Lease:
         line, _, self._rest = self._rest.partition(b"\n")
         return line
 
-    def _watch(self) -> None:
-        while self._waits():
-            chunk = self._read()
-            if not chunk:
-                time.sleep(self._seconds)
-                break
-            *lines, self._rest = (self._rest + chunk).split(b"\n")
-            for line in lines:
-                self._seconds = _stated(line) or self._seconds
-        if identity(self._descriptor) != self._file:
-            tell(
-                "the script has closed the descriptor by which the stage is asked for: close only what the script opened."
-            )
+    def _guard(self, stage: int, woken: int) -> NoReturn:
+        heard = [self._descriptor, woken]
+        deadline = time.monotonic() + self._seconds
+        while (left := deadline - time.monotonic()) > 0:
+            ready = select.select(heard, [], [], left)[0]
+            if woken in ready:
+                os.read(woken, _CHUNK)
+                _take_away_ended(stage)
+            if self._descriptor in ready:
+                chunk = os.read(self._descriptor, _CHUNK)
+                if chunk:
+                    self._take_lines(chunk)
+                    deadline = time.monotonic() + self._seconds
+                else:
+                    heard.remove(self._descriptor)
         tell(f"nobody has asked for this stage for {self._seconds:g} s, its lease: it ends itself.")
-        _end_container(LEASE_ENDED)
+        _end_container(stage, LEASE_ENDED)
 
-    def _waits(self) -> bool:
-        """Wait for the lease at most; return whether there is something to read."""
-        try:
-            return bool(select.select([self._descriptor], [], [], self._seconds)[0])
-        except OSError:
-            return True
-
-    def _read(self) -> bytes:
-        """Return what has come; nothing at the end, and where user code has closed the descriptor, or has another there."""
-        if identity(self._descriptor) != self._file:
-            return b""
-        return os.read(self._descriptor, _CHUNK)
+    def _take_lines(self, chunk: bytes) -> None:
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        for line in lines:
+            self._seconds = _stated(line) or self._seconds
 
 
-def end_on_sigterm() -> None:
-    """Let SIGTERM end this process when it is a container's first one: the kernel leaves that to the process itself."""
-    if os.getpid() == 1:
-        signal.signal(signal.SIGTERM, lambda number, _frame: os._exit(128 + number))
+def _take_away_ended(stage: int) -> None:
+    """Take away all processes that have ended; with the stage's own the container ends, as it did."""
+    with suppress(ChildProcessError):
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            if ended[0] == stage:
+                status = os.waitstatus_to_exitcode(ended[1])
+                _end_container(stage, 128 - status if status < 0 else status)
+
+
+def _pass_on(stage: int, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(stage, number)
 
 
 def _put_in_place(handover: Mapping[str, Any]) -> None:
@@ -139,8 +158,9 @@ def _stated(line: bytes) -> float | None:
         return None
 
 
-def _end_container(status: int) -> NoReturn:
+def _end_container(stage: int, status: int) -> NoReturn:
     """End all processes of the container: with its first one the kernel ends the others."""
     if os.getpid() != 1:
-        os.killpg(os.getpgrp(), signal.SIGKILL)
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(stage, signal.SIGKILL)
     os._exit(status)

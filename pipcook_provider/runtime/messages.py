@@ -150,7 +150,7 @@ class MessageWriter:
 
     def __init__(self, descriptor: int, token: str) -> None:
         self._descriptor = descriptor
-        self._file = identity(descriptor)
+        self._file = _identity(descriptor)
         self._prefix = _MARK + token.encode("ascii") + b" "
         self._sequence = 0
         self._lock = threading.Lock()
@@ -177,7 +177,7 @@ class MessageWriter:
                 )
             return
         with self._lock:
-            if identity(self._descriptor) != self._file:
+            if _identity(self._descriptor) != self._file:
                 raise ChannelLost
             record = {"kind": message.kind, "sequence": self._sequence, **asdict(message)}
             line = self._prefix + _dump(record)
@@ -263,7 +263,7 @@ def _shorten(value: Any, room: int = 1_200) -> Any:
     return value
 
 
-def identity(descriptor: int) -> tuple[int, int] | None:
+def _identity(descriptor: int) -> tuple[int, int] | None:
     """Return what tells an open file from all others; None for a closed descriptor."""
     try:
         status = os.fstat(descriptor)

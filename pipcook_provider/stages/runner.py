@@ -11,9 +11,9 @@ from typing import Any
 
 from pipcook_provider.errors import StageError
 from pipcook_provider.frameworks import FrameworkPin, absolute_reference, keep_framework, platform_key
-from pipcook_provider.launchers import Launch, Launcher, Listener, Site
+from pipcook_provider.launchers import Launch, Launcher, Listener, Needs, Site
 from pipcook_provider.lockfile import Lock, describe_script
-from pipcook_provider.plan import PREPARE, Stage, plan
+from pipcook_provider.plan import PREPARE, Stage, plan, stage_options
 from pipcook_provider.runtime.context import StageContext
 from pipcook_provider.runtime.messages import Log
 from pipcook_provider.runtime.processors import find_processor
@@ -45,12 +45,14 @@ class StageRunner:
     :param launcher: where stages run.
     :param listener: who hears of them.
     :param refresh: whether frameworks are fetched again although they are cached.
+    :param everything_here: whether all stages of a run run on this machine, so that what is missing here is missing.
     """
 
     settings: Settings
     launcher: Launcher
     listener: Listener
     refresh: bool = False
+    everything_here: bool = False
 
     def prepare(self, spec: PipelineSpec, workspace: Workspace, train: Mapping[str, Any] | None = None) -> None:
         """Prepare a run: fail on whatever can be known to fail before anything is trained.
@@ -65,12 +67,6 @@ class StageRunner:
         """
         document = as_it_runs(spec, train or {})
         prepared = parse_pipeline(json.dumps(document), spec.origin)
-        if prepared.gpu is Gpu.AUTO and not self.launcher.has_gpu():
-            self.listener.message(
-                Log("warning", "options.train.gpu is auto, and there is no GPU here: the CPU is used.")
-            )
-            document["options"]["train"]["gpu"] = False
-            prepared = parse_pipeline(json.dumps(document), spec.origin)
         try:
             self._prepare(prepared, document, workspace)
         except BaseException:
@@ -93,8 +89,10 @@ class StageRunner:
             document["options"]["framework"] = place.reference
             if pin:
                 document[PINNED] = pin.to_json()
+        self._look_ahead(spec, framework.images if framework else {})
         for site, artifacts in processors:
             self._initialize_processors(spec, workspace, site, artifacts)
+        self.launcher.end_all(workspace.root)
         workspace.commit(document)
         if framework:
             workspace.show_framework(framework.path)
@@ -104,7 +102,7 @@ class StageRunner:
     ) -> tuple[Place, FrameworkPin | None]:
         """Find the framework that a run begins with, and what it must be in all stages; of a locked one each file is read."""
         reference = lock.framework_reference(spec) if lock else absolute_reference(framework, spec.origin)
-        wanted = WantedFramework(reference=reference, gpu=spec.gpu is not Gpu.NO, refresh=self.refresh)
+        wanted = WantedFramework(reference=reference, gpu=self._wants_gpu(spec), refresh=self.refresh)
         needs = replace(stage_needs(spec, plan(spec)[0]), gpus=0)
         if lock:
             platform = self._places.platform(needs)
@@ -112,6 +110,24 @@ class StageRunner:
             wanted = replace(wanted, pin=pin, verify=True)
         place = self._places.find(needs, wanted)
         return place, wanted.pin or (FrameworkPin.of_zip(place.framework) if place.framework else None)
+
+    def _look_ahead(self, spec: PipelineSpec, images: Mapping[str, str]) -> None:
+        """Look whether the scripts' stages will find what they need, as far as this machine can tell.
+
+        :param images: those that the framework names.
+        :raises LaunchError: one will not.
+        """
+        opened: list[Needs] = []
+        for stage in plan(spec):
+            needs = stage_needs(spec, stage)
+            needs = replace(needs, images={**images, **needs.images})
+            elsewhere = stage_options(spec, stage).queue != spec.airflow.queue
+            unknown = elsewhere or (needs.gpus > 0 and not self.launcher.has_gpu())
+            if stage.role == "artifact" or needs in opened or (unknown and not self.everything_here):
+                continue
+            if self.launcher.open(needs, self.listener).shares_files:
+                return
+            opened.append(needs)
 
     def _find_processors(self, spec: PipelineSpec) -> list[tuple[Site, list[ArtifactSpec]]]:
         """Return where the artifact processors run: those that need the same, together.
@@ -158,7 +174,7 @@ class StageRunner:
         spec, stage = _stage_of(workspace, task_id)
         workspace.check_folders()
         is_script = isinstance(stage.subject, ScriptSpec)
-        place = self._places.find(stage_needs(spec, stage), _wanted(spec) if is_script else None)
+        place = self._places.find(stage_needs(spec, stage), self._wanted(spec) if is_script else None)
         if is_script or not place.site.shares_files:
             workspace.begin_output(task_id)
         make_context = script_context if is_script else artifact_context
@@ -220,6 +236,17 @@ class StageRunner:
         publish(made, target.parent)
         return {**value, "built": as_published(value.get("built"), folder, target)}
 
+    def _wanted(self, spec: PipelineSpec) -> WantedFramework | None:
+        """Return the framework of a prepared run: its document has the exact reference, and what is known of it."""
+        if spec.framework is None:
+            return None
+        pin = FrameworkPin.read(spec.document[PINNED]) if PINNED in spec.document else None
+        return WantedFramework(reference=spec.framework, gpu=self._wants_gpu(spec), pin=pin)
+
+    def _wants_gpu(self, spec: PipelineSpec) -> bool:
+        """Tell whether frameworks are wanted for the GPU here; another worker of the same run may have one, or none."""
+        return spec.gpu is Gpu.YES or (spec.gpu is Gpu.AUTO and self.launcher.has_gpu())
+
     @property
     def _places(self) -> Places:
         return Places(self.settings, self.launcher, self.listener)
@@ -244,11 +271,3 @@ def _subject(stage: Stage) -> str:
     if isinstance(stage.subject, ScriptSpec):
         return f"{stage.role} script {stage.subject.uri}"
     return f"artifact processor {stage.subject.processor}"
-
-
-def _wanted(spec: PipelineSpec) -> WantedFramework | None:
-    """Return the framework of a prepared run: its document has the exact reference, and what is known of it."""
-    if spec.framework is None:
-        return None
-    pin = FrameworkPin.read(spec.document[PINNED]) if PINNED in spec.document else None
-    return WantedFramework(reference=spec.framework, gpu=spec.gpu is not Gpu.NO, pin=pin)

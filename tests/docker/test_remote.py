@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import ssl
 import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -102,6 +104,43 @@ def test_remote_framework_is_copied_by_one_of_many(remote, heard, framework: Pat
     assert results == [{"samples": {"train": 1}}] * 3
     told = [message.text for message in heard.messages if isinstance(message, Log)]
     assert len([text for text in told if text.startswith("copied the framework")]) == 1
+
+
+FILLER = """
+import sys, time
+from pathlib import Path
+from pipcook_provider.launchers.docker import Engine
+from pipcook_provider.launchers.docker.framework import FrameworkVolume
+from pipcook_provider.settings import Settings
+
+class Listener:
+    def message(self, message):
+        print("copying", flush=True)
+        time.sleep(0.5)
+
+def endless(sources, owner):
+    while True:
+        yield bytes(512)
+        time.sleep(0.1)
+
+import pipcook_provider.launchers.docker.framework as module
+module.pack = endless
+volume = FrameworkVolume(Engine.connect(Settings(docker_url=sys.argv[1])), Path(sys.argv[2]))
+volume._copy(volume._helper(sys.argv[3]), Listener())
+"""
+
+
+def test_lost_process_keeps_nobody_waiting_for_a_framework(remote, heard, framework: Path) -> None:
+    """When the process that copies a framework is killed, the next stage copies it."""
+    command = [sys.executable, "-c", FILLER, remote.settings.docker_url, str(framework), remote.image]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as filler:
+        assert filler.stdout
+        assert filler.stdout.readline() == "copying\n"
+        time.sleep(2)
+        filler.kill()
+    assert remote.run("import only_here", framework=framework) == {"samples": {"train": 1}}
+    told = [message.text for message in heard.messages if isinstance(message, Log)]
+    assert any(text.startswith("copied the framework") for text in told)
 
 
 def test_failed_stage_brings_nothing_back(remote) -> None:

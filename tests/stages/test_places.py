@@ -43,6 +43,9 @@ class ImageLauncher:
     def run(self, launch: Launch, listener: Listener) -> Mapping[str, Any]:
         raise NotImplementedError
 
+    def end_all(self, workspace: Path) -> None:
+        self.ended = workspace
+
     def stop(self) -> None:
         raise NotImplementedError
 

@@ -30,6 +30,7 @@ class Elsewhere:
     launches: list[Launch] = field(default_factory=list)
     parameters: list[Any] = field(default_factory=list)
     gpu: bool = False
+    ended: Path | None = None
 
     def has_gpu(self) -> bool:
         return self.gpu
@@ -43,6 +44,9 @@ class Elsewhere:
         context = json.loads((launch.workspace / launch.context).read_text(encoding="utf-8"))
         self.parameters.append(context["parameters"])
         return self.inner.run(launch, listener)
+
+    def end_all(self, workspace: Path) -> None:
+        self.ended = workspace
 
     def stop(self) -> None:
         self.inner.stop()
@@ -190,15 +194,31 @@ def test_files_beside_the_document_are_given(runner, launcher, heard, write_pipe
     assert "'/etc/hostname' names /etc/hostname" in warnings[0]
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_gpu_that_is_welcome(runner, launcher, heard, write_pipeline, tmp_path, there: bool) -> None:
-    """With "auto", whether there is a GPU is asked once, of the place; a run without one says so and asks no more."""
-    launcher.gpu = there
+def test_gpu_that_is_welcome(runner, launcher, write_pipeline, tmp_path) -> None:
+    """With "auto", each worker of a run decides for itself: what prepare has found binds none of the others."""
     workspace = prepared(runner, write_pipeline(options={"train": {"gpu": "auto"}}), tmp_path / "run")
-    kept = json.loads(workspace.config.read_text(encoding="utf-8"))["options"]["train"]["gpu"]
-    assert kept == ("auto" if there else False)
-    told = [message for message in heard.messages if "there is no GPU here" in getattr(message, "text", "")]
-    assert bool(told) is not there
+    assert json.loads(workspace.config.read_text(encoding="utf-8"))["options"]["train"]["gpu"] == "auto"
+    for task_id in ("datasource", "dataflow_1", "model"):
+        runner.run(workspace, task_id)
+    assert [launch.site.needs.gpus for launch in launcher.launches[1:]] == [0, 0, 1]
+    assert not launcher.launches[-1].site.needs.gpu_required
+
+
+def test_prepare_ends_what_goes_on_in_the_folder(runner, launcher, write_pipeline, tmp_path) -> None:
+    """Nothing of a lost worker goes on in a folder that is made anew."""
+    workspace = prepared(runner, write_pipeline(), tmp_path / "run")
+    assert launcher.ended == workspace.root
+
+
+@pytest.mark.parametrize(("here", "queue", "opened"), [(False, None, [0]), (True, None, [0, 1]), (False, "other", [0])])
+def test_prepare_looks_ahead(runner, launcher, write_pipeline, tmp_path, here, queue, opened) -> None:
+    """What stages need is looked for in prepare, but for what another worker may have: a GPU, or another queue's images."""
+    options = {"train": {"gpu": True}, "airflow": {"stages": {"dataflow": {"image": "special", "queue": queue}}}}
+    document = write_pipeline(options=options, artifact=[])
+    prepared(replace(runner, everything_here=here), document, tmp_path / "run")
+    images = [needs.images.get("cpu") for needs in launcher.asked]
+    assert [needs.gpus for needs in launcher.asked if not needs.images] == opened
+    assert ("special" in images) is (queue is None)
 
 
 def test_stage_is_taken_over(runner, launcher, heard, write_pipeline, tmp_path) -> None:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 #: Seconds; containers with this label that have not run for so long are removed.
 LEASE_LABEL = "io.pipcook.lease"
 
+#: The run's folder, as the worker knows it.
+WORKSPACE_LABEL = "io.pipcook.workspace"
+
 _HOME = "/tmp"  # noqa: S108 - the container's own
 _SHARED_MEMORY = 2**30
 _SHARE_OF_MEMORY = 0.8
@@ -86,8 +89,12 @@ class ContainerSpecification:
 
     def _labels(self) -> dict[str, str]:
         lease = {LEASE_LABEL: f"{self.lease:g}"} if self.options.keep == "never" else {}
-        own = {"io.pipcook.version": __version__, "io.pipcook.stage": masked(self.launch.subject), **lease}
-        return {**self.options.labels, **own}
+        own = {
+            "io.pipcook.version": __version__,
+            "io.pipcook.stage": masked(self.launch.subject),
+            WORKSPACE_LABEL: str(self.launch.workspace),
+        }
+        return {**self.options.labels, **own, **lease}
 
     def _host_config(self) -> dict[str, Any]:
         options = self.options

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import time
-from contextlib import suppress
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipcook_provider.launchers.base import Listener
 from pipcook_provider.launchers.docker.container import LEASE_LABEL, volume
 from pipcook_provider.launchers.docker.engine import Engine
+from pipcook_provider.launchers.docker.images import PYTHON
+from pipcook_provider.launchers.docker.removal import remove
 from pipcook_provider.launchers.docker.tar import Owner, Source, pack, pack_text
 from pipcook_provider.runtime.messages import Log
 
@@ -43,10 +45,11 @@ class FrameworkVolume:
     def fill(self, container: str, image: str, listener: Listener) -> None:
         """Copy the framework into the volume, unless that was done before.
 
-        Who fills it is the one whose helper container has the volume's name; all others wait.
+        Who fills it is the one whose helper container has the volume's name; all others wait. The helper goes with whoever
+        holds its stdin, so that a process that is lost keeps nobody waiting.
 
         :param container: a stage's, which mounts the volume.
-        :param image: of the helper container, which never runs.
+        :param image: of the helper container.
         :raises LaunchError: the engine refuses, or does not answer.
         """
         deadline = time.monotonic() + _FILLED_WITHIN
@@ -60,7 +63,7 @@ class FrameworkVolume:
                 told = True
                 listener.message(Log("info", f"waiting for another process to copy the framework {self._framework}"))
             if time.monotonic() > deadline:
-                self._remove(self._name)
+                remove(self._engine, self._name)
             time.sleep(_PAUSE)
 
     def _is_complete(self, container: str) -> bool:
@@ -81,10 +84,23 @@ class FrameworkVolume:
 
         client = self._engine.client
         with self._engine.translated("create a container to copy the framework with"):
-            host_config = client.create_host_config(mounts=[self.mount(read_only=False)], network_mode="none")
-            labels = {LEASE_LABEL: str(_FILLED_WITHIN)}
+            host_config = client.create_host_config(
+                mounts=[self.mount(read_only=False)],
+                network_mode="none",
+                auto_remove=True,
+                read_only=True,
+                cap_drop=["ALL"],
+                security_opt=["no-new-privileges"],
+            )
             try:
-                created = client.create_container(image, name=self._name, labels=labels, host_config=host_config)
+                created = client.create_container(
+                    image,
+                    name=self._name,
+                    labels={LEASE_LABEL: str(_FILLED_WITHIN)},
+                    entrypoint=[PYTHON, "-c", "import sys; sys.stdin.read()"],
+                    stdin_open=True,
+                    host_config=host_config,
+                )
             except APIError as exc:
                 if exc.status_code == 409:
                     return None
@@ -94,17 +110,16 @@ class FrameworkVolume:
     def _copy(self, helper: str, listener: Listener) -> None:
         listener.message(Log("info", f"copying the framework {self._framework} to the Docker engine, this once"))
         begin = time.monotonic()
+        client = self._engine.client
         try:
-            with self._engine.translated("take the framework"):
+            with (
+                self._engine.translated("take the framework"),
+                closing(client.attach_socket(helper, params={"stdin": 1, "stream": 1})),
+            ):
+                client.start(helper)
                 archive = pack([Source(".", self._framework.resolve())], Owner())
-                self._engine.client.put_archive(helper, str(self._framework), archive)
-                self._engine.client.put_archive(helper, str(self._framework), pack_text(_COMPLETE, "complete\n"))
+                client.put_archive(helper, str(self._framework), archive)
+                client.put_archive(helper, str(self._framework), pack_text(_COMPLETE, "complete\n"))
         finally:
-            self._remove(helper)
+            remove(self._engine, helper)
         listener.message(Log("info", f"copied the framework in {time.monotonic() - begin:.1f} s"))
-
-    def _remove(self, helper: str) -> None:
-        from docker.errors import NotFound
-
-        with self._engine.translated("remove a helper container"), suppress(NotFound):
-            self._engine.client.remove_container(helper, force=True)

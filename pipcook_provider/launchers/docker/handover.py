@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ _LARGEST_HANDOVER = 2**17
 
 
 class LeaseKeeper:
-    """Keeps a container running, from a thread of its own, for as long as this process follows it.
+    """Keeps a container running, from threads of its own, for as long as this process follows it.
 
     :param engine: where the container is; a client of the keeper's own, since clients are not made for several threads.
     :param container: its id.
@@ -31,6 +31,7 @@ class LeaseKeeper:
 
     def __init__(self, engine: Engine, container: str, stream: LogStream, lease: float) -> None:
         self._engine = engine
+        self._observed = engine.twin()
         self._container = container
         self._stream = stream
         self._lease = lease
@@ -65,19 +66,21 @@ class LeaseKeeper:
 
     def begin(self) -> None:
         """Give signs of life from now on."""
-        threading.Thread(target=self._keep, name=f"lease of {self._container[:12]}", daemon=True).start()
+        # An engine that takes long to answer must not hold up the signs of life, which need no answer.
+        for work in (self._beat, self._look):
+            name = f"{work.__name__} of {self._container[:12]}"
+            threading.Thread(target=self._repeat, args=(work,), name=name, daemon=True).start()
 
     def leave(self) -> None:
         """Give no more signs of life."""
         self._left.set()
         self._detach()
 
-    def _keep(self) -> None:
+    def _repeat(self, work: Callable[[], None]) -> None:
         while not self._left.wait(min(_LONGEST_INTERVAL, self._lease / 4)):
             # Whatever fails here is tried again; what reads the log tells of an engine that is lost.
             with suppress(Exception):
-                self._beat()
-                self._look()
+                work()
 
     def _beat(self) -> None:
         try:
@@ -87,7 +90,7 @@ class LeaseKeeper:
             self._attach({"lease": self._lease})
 
     def _look(self) -> None:
-        state = ContainerState.inspect(self._engine, self._container)
+        state = ContainerState.inspect(self._observed, self._container)
         ended = state is None or not state.is_running
         if ended and self._ended_before:
             self._stream.break_off()

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 _REPOSITORY = "pipcook-stage"
 _DEFAULT_IMAGES = {"cpu": f"{_REPOSITORY}:{__version__}-cpu", "gpu": f"{_REPOSITORY}:{__version__}-cuda"}
 
+#: What images that stages can run in have, and where.
+PYTHON = "/opt/pipcook/bin/python"
 _BAKED_FOLDER = "/opt/pipcook/framework"
 _ARCHITECTURES = {"amd64": "x64", "x86_64": "x64", "arm64": "arm64", "aarch64": "arm64"}
 

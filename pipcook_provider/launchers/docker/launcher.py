@@ -7,12 +7,14 @@ import secrets
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from pipcook_provider.errors import LaunchError, StageKilled
 from pipcook_provider.launchers.base import Launch, Listener, Needs, Outcome, Site
 from pipcook_provider.launchers.docker import gpu
 from pipcook_provider.launchers.docker.container import (
+    WORKSPACE_LABEL,
     ContainerSpecification,
     ContainerState,
     choose_memory,
@@ -135,6 +137,17 @@ class DockerLauncher:
         :raises EngineError: the engine refuses, or does not answer.
         """
         self._discard(self._engine, container)
+
+    def end_all(self, workspace: Path) -> None:
+        """End the containers that lost workers have left in a workspace, which is about to be made anew.
+
+        Those that do not see it, but copies, do not disturb.
+
+        :raises EngineError: the engine refuses, or does not answer.
+        """
+        if self._transfer.is_local:
+            for container in self.find({WORKSPACE_LABEL: str(workspace)}):
+                self.end(container)
 
     def find(self, labels: Mapping[str, str]) -> list[str]:
         """Return the ids of the containers with all these labels, the newest first.

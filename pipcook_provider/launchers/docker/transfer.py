@@ -89,8 +89,8 @@ class Volumes:
         if not hasattr(tarfile, "data_filter"):
             raise EngineError(
                 f"The Docker engine {engine.address} sees none of this worker's files, so they travel as archives. What comes "
-                f"back is unpacked safely by Python 3.11.4 or newer, but this is {sys.version.split()[0]}. Update it, or set "
-                "[pipcook] docker_mounts to bind where the engine sees this worker's folders under the same paths.",
+                f"back must be unpacked by Python 3.11.4 or newer, but this is {sys.version.split()[0]}. Install a newer one, "
+                "or let [pipcook] docker_mounts be bind where the engine sees this worker's folders under the same paths.",
                 retryable=False,
             )
         self._engine = engine

@@ -206,6 +206,21 @@ def test_interrupted_run_leaves_no_container(engine, write_pipeline, tmp_path, s
     assert containers(engine, tmp_path / "out") == []
 
 
+def test_next_run_ends_what_a_killed_one_left(train, engine, write_pipeline, tmp_path, stage_image) -> None:
+    """After SIGKILL of the command its container goes on for a while; a new run in the same folder ends it first."""
+    environment = {**os.environ, "PIPCOOK_IMAGES": json.dumps({"cpu": stage_image})}
+    document = write_pipeline(scripts={"model.py": STUBBORN})
+    command = [*COMMAND, str(document), "-o", str(tmp_path / "out"), "--runner", "docker"]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
+        while not (tmp_path / "out" / "cache" / "up").exists() and process.poll() is None:
+            time.sleep(0.05)
+        process.kill()
+    assert len(containers(engine, tmp_path / "out")) == 1
+    told = train()
+    assert told.returncode == 0, told.stderr
+    assert containers(engine, tmp_path / "out") == []
+
+
 def test_run_that_cannot_begin_leaves_nothing(train, tmp_path) -> None:
     """A document that cannot run is told before anything is trained, and its folder is not made."""
     told = train(artifact=[{"processor": "pipcook-artifact-unknown@1", "target": "x"}])

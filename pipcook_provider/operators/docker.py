@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
@@ -34,6 +35,8 @@ _MARGIN = 120.0
 _HEARTBEAT_TIMEOUT = 300
 #: Seconds that Airflow waits at most for a retry, whatever the exponential back-off says.
 _LONGEST_DELAY = 24 * 3600.0
+
+_AIRFLOWS_ENGINE = "unix://var/run/docker.sock"
 
 #: Which containers stay, by what ``auto_remove`` says of removing them.
 _KEPT: Mapping[str, Literal["never", "failed", "always"]] = {"never": "always", "success": "failed", "force": "never"}
@@ -85,8 +88,10 @@ class PipcookDockerOperator(ResumableJobMixin, DockerOperator):
     ) -> None:
         for name in _REFUSED.keys() & kwargs.keys():
             raise ValueError(f"PipcookDockerOperator takes no {name!r}: {_REFUSED[name]}. Leave it out.")
-        self._has_own_engine = any(kwargs.get(name) for name in ("docker_url", "tls_ca_cert"))
         super().__init__(image=image or "", auto_remove=auto_remove, mount_tmp_dir=mount_tmp_dir, **kwargs)
+        # Airflow's operator fills in its own default, and the DAG's default_args may have stated another.
+        is_default = self.docker_url in (os.environ.get("DOCKER_HOST"), _AIRFLOWS_ENGINE)
+        self._has_own_engine = bool(kwargs.get("docker_url") or self.tls_ca_cert or not is_default)
         self.stage = stage or self.task_id
         self.prepare_task_id = prepare_task_id
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -39,3 +40,13 @@ def write_toy(folder: Path, version: str = "1.2.3") -> str:
     path = folder / f"toy-{version}.zip"
     path.write_bytes(zipped(version=version))
     return str(path)
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 30) -> bool:
+    """Wait until something holds; return whether it does."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False

@@ -7,7 +7,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from docker.errors import APIError
 from forwarder import Forwarder
+from helpers import wait_until
 
 from pipcook_provider.errors import (
     EngineError,
@@ -31,16 +32,6 @@ from pipcook_provider.launchers.docker import stream as stream_module
 from pipcook_provider.settings import Settings
 
 MiB = 2**20
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 30) -> bool:
-    """Wait until something holds; return whether it does."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def test_engine_that_is_down(settings, tmp_path) -> None:

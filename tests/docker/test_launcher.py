@@ -8,28 +8,17 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from helpers import wait_until
 
 from pipcook_provider.errors import LaunchError, ScriptError, StageCrashed, StageKilled
 from pipcook_provider.launchers import Needs
 from pipcook_provider.launchers.docker import ContainerOptions
 from pipcook_provider.launchers.docker.container import choose_user
 from pipcook_provider.runtime.messages import Metric
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 30) -> bool:
-    """Wait until something holds; return whether it does."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def test_stage_runs_in_a_container(stages, heard) -> None:

@@ -7,12 +7,11 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import psutil
 import pytest
-from helpers import prepared
+from helpers import prepared, wait_until
 
 from pipcook_provider.errors import ScriptError, StageCrashed, StageError, StageKilled
 from pipcook_provider.runtime.messages import Metric, Progress
@@ -32,16 +31,6 @@ GOOD_RETURN = """
     from pipcook_provider.runtime import DatasetPool, Sample
     return DatasetPool.from_samples(train=[Sample(1.0, 0)])
 """
-
-
-def wait_until(condition, seconds: float = 10.0) -> bool:
-    """Wait for a condition, and tell whether it came true."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return bool(condition())
 
 
 def is_alive(pid: int) -> bool:

@@ -96,6 +96,21 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _notifiers(text: str) -> Mapping[str, Mapping[str, Any]]:
+    example = '{"team": {"classpath": "airflow.providers.smtp.notifications.smtp.SmtpNotifier", "kwargs": {"to": "..."}}}'
+    try:
+        table = json.loads(text) if text else {}
+    except ValueError:
+        table = None  # the reason would quote the text, which may hold a password
+    if not isinstance(table, dict) or not all(isinstance(entry, dict) for entry in table.values()):
+        raise ValueError(f"expected a JSON object of notifiers by name, such as {example}")
+    for name, entry in table.items():
+        path, kwargs = entry.get("classpath"), entry.get("kwargs", {})
+        if entry.keys() - {"classpath", "kwargs"} or not isinstance(path, str) or not isinstance(kwargs, dict):
+            raise ValueError(f'expected "{name}" to have a "classpath" and, where wanted, "kwargs", as in {example}')
+    return table
+
+
 def _rewrites(text: str) -> tuple[tuple[str, str], ...]:
     pairs = _table(text, 'URI prefixes, such as {"https://a.example/": "https://b.example/a/"}')
     return tuple(sorted(pairs.items(), key=lambda pair: -len(pair[0])))
@@ -156,6 +171,9 @@ class Settings:
     :param docker_pids: processes and threads that a stage's container may have.
     :param docker_data: folders, beside a document's own, whose files it may name as data for a container to read.
     :param gpu_pool: Airflow pool of the stages that train on a GPU.
+    :param template_connections: ids of the Airflow connections that documents may name in templates.
+    :param notifiers: what documents may name in ``options.airflow.on_failure``: ``classpath`` and ``kwargs`` of notifiers by
+        name.
     :param fetch_timeout: seconds without a byte after which a download is given up and tried again; the headers of an
         answer may take four times that.
     :param stop_timeout: seconds between SIGTERM and SIGKILL when a stage is stopped.
@@ -222,6 +240,15 @@ class Settings:
     )
     gpu_pool: str = _option(
         "pipcook_gpu", str, "Airflow pool of the stages that train on a GPU; made with one slot where there is none."
+    )
+    template_connections: tuple[str, ...] = _option(
+        "", _words, "Ids of Airflow connections that documents may use in templates, {{ conn.ID.login }}, by commas."
+    )
+    notifiers: Mapping[str, Mapping[str, Any]] = _option(
+        "",
+        _notifiers,
+        "JSON object of Airflow notifiers that documents may name in on_failure: classpath and kwargs of each by name.",
+        shown=False,  # kwargs may hold a password
     )
     fetch_timeout: float = _option("30", _seconds, "Seconds without a byte after which a download is tried again.")
     stop_timeout: float = _option("3", _seconds, "Seconds between SIGTERM and SIGKILL when a stage is stopped.")

@@ -68,6 +68,57 @@ class ArtifactSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Duration:
+    """An ISO 8601 duration; what a calendar decides (a month's days) is kept apart from what a clock does.
+
+    :param months: those of its years included.
+    :param seconds: those of its weeks, days, hours and minutes included.
+    """
+
+    months: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssetSpec:
+    """An asset that a pipeline is scheduled on.
+
+    :param name: its name; that of an asset without a name of its own is its URI.
+    :param uri: its URI; that of an asset without one is its name.
+    :param watch: whether the URI is asked for changes, rather than waiting for others to tell.
+    :param interval: seconds between two looks at a watched URI.
+    """
+
+    name: str
+    uri: str
+    watch: bool = False
+    interval: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class AssetCondition:
+    """Which assets must have changed before a pipeline runs.
+
+    :param kind: whether ``all`` of the entries, or ``any`` one.
+    """
+
+    kind: Literal["all", "any"]
+    entries: tuple[AssetSpec | AssetCondition, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """When a pipeline runs by itself: at times, when assets change, or both.
+
+    :param time: cron expression, preset or duration.
+    :param assets: the condition; None where time alone decides.
+    """
+
+    time: str | Duration | None = None
+    assets: AssetCondition | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StageOptions:
     """How one stage is run; what is not said is ``None`` or empty.
 
@@ -77,6 +128,11 @@ class StageOptions:
     :param memory: bytes that its container may use.
     :param pool: Airflow pool of its task.
     :param queue: queue of the workers that its task runs on.
+    :param executor: Airflow executor of its task, by alias, class path or name.
+    :param priority_weight: weight of its task when a pool is full.
+    :param retries: how often its task is tried again.
+    :param retry_delay: seconds between a failure and the next try.
+    :param execution_timeout: seconds after which its task is stopped and failed.
     """
 
     image: Mapping[str, str] = field(default_factory=dict)
@@ -85,14 +141,20 @@ class StageOptions:
     memory: int | None = None
     pool: str | None = None
     queue: str | None = None
+    executor: str | None = None
+    priority_weight: int | None = None
+    retries: int | None = None
+    retry_delay: float | None = None
+    execution_timeout: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AirflowOptions:
     """``options.airflow`` of a document; what it does not say is ``None``, empty or false.
 
-    :param schedule: cron expression or preset; ``None``: on demand only.
-    :param start_date: first moment that is scheduled, with its offset; UTC where the document states none.
+    :param schedule: ``None``: on demand only.
+    :param timezone: IANA name of the zone that the schedule's clock is in; ``None``: that of ``start_date``.
+    :param start_date: first moment that is scheduled, with its zone: its own offset, else ``timezone``, else UTC.
     :param catchup: whether missed runs are made up for.
     :param retries: how often a failed task is tried again.
     :param retry_delay: seconds between a failure and the next try.
@@ -100,9 +162,11 @@ class AirflowOptions:
     :param owner: owner of the tasks.
     :param pool: Airflow pool of the tasks.
     :param queue: queue of the workers.
+    :param executor: Airflow executor of the tasks, by alias, class path or name.
     :param priority_weight: weight of the tasks when a pool is full.
     :param max_active_runs: how many runs may be under way at once; 1 with the schedule ``@continuous``.
     :param execution_timeout: seconds after which a task is stopped and failed.
+    :param on_failure: names of the ``[pipcook] notifiers`` that are told when a run fails.
     :param description: what the list of DAGs says about the pipeline.
     :param runner: where stages run; ``None``: as the settings say.
     :param image: container images of the stages, by ``cpu`` and ``gpu``; of what is missing the launcher chooses one.
@@ -110,10 +174,11 @@ class AirflowOptions:
     :param gpus: how many GPUs a stage that gets some asks for.
     :param memory: bytes that the container of a stage may use; ``None``: as the settings say.
     :param stages: what single stages have otherwise, by task id or role.
-    :param env: environment variables of the stages, as they stand.
+    :param env: environment variables of the stages; values may hold Airflow's templates.
     """
 
-    schedule: str | None = None
+    schedule: Schedule | None = None
+    timezone: str | None = None
     start_date: datetime | None = None
     catchup: bool = False
     retries: int | None = None
@@ -122,9 +187,11 @@ class AirflowOptions:
     owner: str | None = None
     pool: str | None = None
     queue: str | None = None
+    executor: str | None = None
     priority_weight: int | None = None
     max_active_runs: int | None = None
     execution_timeout: float | None = None
+    on_failure: tuple[str, ...] = ()
     description: str | None = None
     runner: Literal["process", "docker"] | None = None
     image: Mapping[str, str] = field(default_factory=dict)

@@ -21,12 +21,13 @@ from pipcook_provider.spec.model import (
     StageOptions,
 )
 from pipcook_provider.spec.parse import is_pipeline_document, load_pipeline_spec, parse_pipeline
-from pipcook_provider.spec.schema import SCHEMA_PATH
+from pipcook_provider.spec.schema import DEFAULTS_SCHEMA_PATH, SCHEMA_PATH
 
 if TYPE_CHECKING:
     from pipcook_provider.spec.lint import lint_pipeline
 
 __all__ = [
+    "DEFAULTS_SCHEMA_PATH",
     "SCHEMA_PATH",
     "AirflowOptions",
     "ArtifactSpec",

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import fields
-from datetime import UTC, datetime
-from functools import lru_cache
-from typing import Any, Final
+from datetime import UTC, datetime, tzinfo
+from typing import Any, Final, NoReturn
 
 from pipcook_provider.spec.model import AirflowOptions, StageOptions
-from pipcook_provider.spec.names import did_you_mean
+from pipcook_provider.spec.names import nearest
+from pipcook_provider.spec.places import Path
+from pipcook_provider.spec.schedule import check_continuous, read_schedule
 from pipcook_provider.units import read_memory
 
-PRESETS: Final = (
-    *("@once", "@continuous", "@hourly", "@daily", "@midnight"),
-    *("@weekly", "@monthly", "@quarterly", "@yearly", "@annually"),
-)
-_CRON_FIELDS: Final = ("minute", "hour", "day of the month", "month", "day of the week", "second", "year")
 _FIRST_DATE: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_DATE: Final = datetime(2200, 1, 1, tzinfo=UTC)
-# Airflow asks a schedule for the runs before and after now: both must exist, at whatever time a document is read.
-_BEGUN: Final = datetime(2026, 1, 1)  # noqa: DTZ001 - Airflow too gives croniter the wall clock
-_LASTING: Final = datetime(2090, 1, 1)  # noqa: DTZ001
+_OFFSET: Final = re.compile(r"(UTC|GMT|Z)?\s*[+-]?\d.*", re.IGNORECASE)
+_WHOLE: Final = frozenset({"retries", "priority_weight", "max_active_runs", "gpus"})
+_SECONDS: Final = frozenset({"retry_delay", "execution_timeout"})
 _FIELDS: Final = frozenset(option.name for option in fields(AirflowOptions))
 _STAGE_FIELDS: Final = frozenset(option.name for option in fields(StageOptions))
 
@@ -29,26 +26,28 @@ _STAGE_FIELDS: Final = frozenset(option.name for option in fields(StageOptions))
 def airflow_options(given: Mapping[str, Any]) -> AirflowOptions:
     """Make the record of an ``options.airflow`` that conforms to the schema; ``null`` is as good as absent.
 
-    :raises ValueError: the schedule, the start date or a size cannot be used, or what else is given does not go with them.
+    :raises ValueError: the schedule, time zone, start date or a size cannot be used, or what else is given does not go
+        with them.
     """
     if not given:
         return _NONE
     values = {name: value for name, value in given.items() if value is not None and name in _FIELDS}
     if "schedule" in values:
-        values["schedule"] = parse_schedule(values["schedule"])
-        if values["schedule"] == "@continuous":
+        values["schedule"] = schedule = read_schedule(values["schedule"], _refuse)
+        if schedule.time == "@continuous":
             check_continuous(values.setdefault("max_active_runs", 1))
+    zone = parse_timezone(values["timezone"]) if "timezone" in values else None
     if "start_date" in values:
-        values["start_date"] = parse_start_date(values["start_date"])
+        values["start_date"] = parse_start_date(values["start_date"], zone)
+    if isinstance(values.get("on_failure"), str):
+        values["on_failure"] = (values["on_failure"],)
+    elif "on_failure" in values:
+        values["on_failure"] = tuple(dict.fromkeys(values["on_failure"]))
     if "tags" in values:
         values["tags"] = tuple(values["tags"])
     if "stages" in values:
         values["stages"] = {name: _stage_options(stage or {}) for name, stage in values["stages"].items()}
-    for name in values.keys() & {"retries", "priority_weight", "max_active_runs", "gpus"}:
-        values[name] = int(values[name])  # JSON's 2.0 is an integer too
-    for name in values.keys() & {"retry_delay", "execution_timeout"}:
-        values[name] = float(values[name])
-    return AirflowOptions(**_container(values))
+    return AirflowOptions(**_shared(values))
 
 
 _NONE: Final = AirflowOptions()
@@ -56,10 +55,14 @@ _NONE: Final = AirflowOptions()
 
 def _stage_options(given: Mapping[str, Any]) -> StageOptions:
     values = {name: value for name, value in given.items() if value is not None and name in _STAGE_FIELDS}
-    return StageOptions(**_container(values))
+    return StageOptions(**_shared(values))
 
 
-def _container(values: dict[str, Any]) -> dict[str, Any]:
+def _refuse(_: Path, message: str) -> NoReturn:
+    raise ValueError(message)
+
+
+def _shared(values: dict[str, Any]) -> dict[str, Any]:
     """Return options with those read that a pipeline and a single stage share."""
     image = values.get("image")
     if isinstance(image, str):
@@ -68,6 +71,10 @@ def _container(values: dict[str, Any]) -> dict[str, Any]:
         values["image"] = {kind: name for kind, name in image.items() if name is not None}
     if "memory" in values:
         values["memory"] = parse_memory(values["memory"])
+    for name in values.keys() & _WHOLE:
+        values[name] = int(values[name])  # JSON's 2.0 is an integer too
+    for name in values.keys() & _SECONDS:
+        values[name] = float(values[name])
     return values
 
 
@@ -85,9 +92,37 @@ def parse_memory(text: str) -> int:
         ) from exc
 
 
-def parse_start_date(text: str) -> datetime:
-    """Read a date, or a date and time, in ISO 8601; UTC where no offset is given.
+def parse_timezone(name: str) -> tzinfo:
+    """Return the time zone of an IANA name; Airflow's cron goes by it, summer time included.
 
+    :raises ValueError: there is none of this name.
+    """
+    from zoneinfo import ZoneInfo
+
+    try:
+        return ZoneInfo(name)
+    except (ValueError, LookupError, OSError) as exc:  # as the name would be that of no file, or of a folder
+        raise ValueError(
+            f'Expected the IANA name of a time zone, such as "Asia/Shanghai" or "UTC", found "{name}", which is none. '
+            f"{_likely_timezone(name)}"
+        ) from exc
+
+
+def _likely_timezone(name: str) -> str:
+    from zoneinfo import available_timezones
+
+    if _OFFSET.fullmatch(name):
+        return "An offset knows no summer time: name a place of that zone, or give start_date the offset."
+    # "Etc/GMT+8" is eight hours behind UTC: nobody who is near it means it.
+    places = tuple(sorted(zone for zone in available_timezones() if not zone.startswith(("Etc/", "posix", "right/"))))
+    near = nearest(name, places)
+    return f'Did you mean "{near}"?' if near else "Write the name of a place of that zone."
+
+
+def parse_start_date(text: str, zone: tzinfo | None = None) -> datetime:
+    """Read a date, or a date and time, in ISO 8601.
+
+    :param zone: the zone of the result, and of a text without an offset; by default what the text says, or UTC.
     :raises ValueError: it is none, no day of the calendar, or not between 1970 and 2200.
     """
     try:
@@ -98,72 +133,10 @@ def parse_start_date(text: str) -> datetime:
             f'Expected a date such as "2026-01-01" or "2026-01-01T08:00:00+08:00", found "{text}"{reason}. '
             "Write year, month and day in this order."
         ) from exc
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=zone or UTC)
     if not _FIRST_DATE <= moment <= _LAST_DATE:
         raise ValueError(
             f'Expected a date between 1970-01-01 and 2200-01-01 (UTC), found "{text}", which Airflow cannot reckon '
             "with. Correct the year."
         )
-    return moment
-
-
-def parse_schedule(text: str) -> str:
-    """Check a schedule: a preset, or a cron expression as Airflow's timetables read it.
-
-    :raises ValueError: it is neither, or Airflow could not tell the runs before and after a moment from it.
-    """
-    schedule = text.strip()
-    if schedule.startswith("@"):
-        if schedule not in PRESETS:
-            raise ValueError(
-                f'Expected one of {", ".join(PRESETS)}, or a cron expression, found "{text}".'
-                f"{did_you_mean(schedule, PRESETS)}"
-            )
-    elif not 5 <= len(schedule.split()) <= 7:
-        raise ValueError(
-            f'Expected a cron expression of five fields such as "0 3 * * *", or a preset such as "@daily", found '
-            f'"{text}". Write null to run on demand only.'
-        )
-    elif reason := _cron_flaw(schedule):
-        raise ValueError(f'Expected a cron expression such as "0 3 * * *", found "{text}", {reason}')
-    return schedule
-
-
-def check_continuous(max_active_runs: float) -> None:
-    """Check what goes with the schedule ``@continuous``.
-
-    :raises ValueError: more than one run is to be under way at once.
-    """
-    if max_active_runs != 1:
-        raise ValueError(
-            f'Expected 1 with the schedule "@continuous", which begins a run when the one before has ended, found '
-            f"{max_active_runs}. Write 1, or leave it out."
-        )
-
-
-@lru_cache(maxsize=4096)
-def _cron_flaw(expression: str) -> str | None:
-    """Return what is wrong with a cron expression and what to do, or ``None``.
-
-    croniter decides, as in ``airflow/timetables/_cron.py``; it is Airflow's dependency, and loaded there anyway.
-    """
-    from croniter import CroniterBadDateError, croniter  # type: ignore[import-untyped]
-
-    fields = expression.split()
-    try:
-        croniter(expression, _BEGUN).get_prev()
-        croniter(expression, _LASTING).get_next()
-    except CroniterBadDateError:
-        if len(fields) == 7 and fields[6] != "*":
-            return 'which fires in some years only: Airflow needs a run before and a run after. Write "*" for the year.'
-        return "which never fires. Name a day that the calendar has."
-    except ValueError as exc:
-        for index, field in enumerate(fields):
-            alone = ["*"] * len(fields)
-            alone[index] = field
-            try:
-                croniter(" ".join(alone))
-            except ValueError:
-                return f'whose {_CRON_FIELDS[index]}, "{field}", means nothing. Correct it.'
-        return f"which cannot be read ({exc}). Correct it."
-    return None
+    return moment.astimezone(zone) if zone else moment

@@ -1,7 +1,8 @@
 """``pipcook.defaults.json``: options that the documents of a folder, and of those below it, have in common.
 
 The nearest file wins, key by key, and the document wins over all of them. Looking for the files is on the way of every
-document, so it costs a system call a folder, and a file is read once as long as it stays the same.
+document, so it costs a system call a folder, and a file is read once as long as it, and what it names of the environment,
+stays the same.
 """
 
 from __future__ import annotations
@@ -11,23 +12,28 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from pipcook_provider.errors import Problem, SpecError
 from pipcook_provider.masking import masked
 from pipcook_provider.spec.airflow import airflow_options
+from pipcook_provider.spec.environment import Environment, replace_variables
 from pipcook_provider.spec.folder import DEFAULTS_NAME
 from pipcook_provider.spec.framework import absolute_framework, check_framework
 from pipcook_provider.spec.keys import misspelt
-from pipcook_provider.spec.reader import read, read_file
-from pipcook_provider.spec.schema import Check, at, compile_schema
+from pipcook_provider.spec.reader import read, read_file, too_deep
+from pipcook_provider.spec.schema import at, compile_schema, defaults_predicate, defaults_schema
 from pipcook_provider.spec.stages import check_any_stage, stage_names
 
 #: How deep objects are merged that stand in two files; below that, the nearer one counts as a whole.
 _DEPTHS: Final[Mapping[str, int]] = {"train": 0, "airflow": 3}
-_KEYS: Final = frozenset({"$schema", "options"})
+#: Objects that count as a whole wherever they stand: two schedules are not one.
+_WHOLE: Final = frozenset({"schedule"})
+
+
+_Variables = tuple[tuple[str, str | None], ...]
 
 
 class DefaultsFile(NamedTuple):
@@ -53,10 +59,12 @@ class Defaults:
 
     :param options: all that they say together.
     :param files: the options of each by its path, the nearest first.
+    :param environment: the variables that they let documents name.
     """
 
     options: Mapping[str, Any]
     files: Mapping[str, Mapping[str, Any]]
+    environment: Environment
 
     def below(self, document: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return a document that conforms to the schema with these defaults for its options.
@@ -80,7 +88,7 @@ class Defaults:
         return next((file for file, options in self.files.items() if _holds({"options": options}, path)), None)
 
 
-NO_DEFAULTS: Final = Defaults({}, {})
+NO_DEFAULTS: Final = Defaults({}, {}, {})
 
 
 def load_defaults(document: Path) -> Defaults:
@@ -88,8 +96,8 @@ def load_defaults(document: Path) -> Defaults:
 
     :raises SpecError: a file cannot be read or used; it has the place in that file.
     """
-    found = tuple(file for file in find_defaults(document) if file.is_trusted)
-    return _combined(found) if found else NO_DEFAULTS
+    found = _trusted(document)
+    return _combined(found, _variables(found)) if found else NO_DEFAULTS
 
 
 def find_defaults(document: Path) -> Iterator[DefaultsFile]:
@@ -119,10 +127,28 @@ def read_defaults(file: DefaultsFile) -> Mapping[str, Any]:
 
     :raises SpecError: it cannot be read or used.
     """
-    options, problems = _read(file)
+    return _checked(file, _variables(_trusted(Path(file.path))))
+
+
+def _checked(file: DefaultsFile, variables: _Variables) -> Mapping[str, Any]:
+    options, problems = _read(file, variables)
     if problems:
         raise SpecError(masked(file.path), problems)
     return options
+
+
+def _trusted(document: Path) -> tuple[DefaultsFile, ...]:
+    return tuple(file for file in find_defaults(document) if file.is_trusted)
+
+
+def _variables(found: tuple[DefaultsFile, ...]) -> _Variables:
+    """Return the variables that files let documents name, with their values now."""
+    return tuple((name, os.environ.get(name)) for name in _names(found))
+
+
+@lru_cache(maxsize=256)
+def _names(found: tuple[DefaultsFile, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for file in found for name in _names_in(file)))
 
 
 @lru_cache(maxsize=1024)
@@ -131,23 +157,49 @@ def _candidates(folder: str) -> tuple[str, ...]:
     return tuple(os.path.join(one, DEFAULTS_NAME) for one in folders)  # noqa: PTH118
 
 
+class _Content(NamedTuple):
+    """What is in a file, or else what is wrong with it as JSON."""
+
+    text: str
+    document: Any
+    problems: tuple[Problem, ...] = ()
+
+
 @lru_cache(maxsize=256)
-def _read(file: DefaultsFile) -> tuple[Mapping[str, Any], tuple[Problem, ...]]:
-    """Return the options in a file, or else what is wrong with it: a thousand documents may ask."""
+def _content(file: DefaultsFile) -> _Content:
     try:
-        return _parsed(file), ()
+        if not stat.S_ISREG(file.mode):
+            raise _refused(file, "a folder or device")
+        text = read_file(Path(file.path), "the defaults of a folder")
+        if not text.strip():
+            raise _refused(file, "nothing")
+        return _Content(text, read(text, file.path))
+    except SpecError as exc:
+        return _Content("", None, exc.problems)
+
+
+def _names_in(file: DefaultsFile) -> tuple[str, ...]:
+    """Return the variables that a file lets documents name; none where it is wrong, which `_read` tells."""
+    document = _content(file).document
+    names = document.get("environment") if isinstance(document, dict) else None
+    return tuple(names) if names and compile_schema(at(("environment",), defaults_schema()))(names) else ()
+
+
+@lru_cache(maxsize=256)
+def _read(file: DefaultsFile, variables: _Variables) -> tuple[Mapping[str, Any], tuple[Problem, ...]]:
+    """Return the options in a file, or else what is wrong with it: a thousand documents may ask."""
+    content = _content(file)
+    try:
+        return ({}, content.problems) if content.problems else (_parsed(file, content, dict(variables)), ())
     except SpecError as exc:
         return {}, exc.problems
+    except RecursionError:
+        return {}, too_deep(file.path).problems
 
 
-def _parsed(file: DefaultsFile) -> Mapping[str, Any]:
-    if not stat.S_ISREG(file.mode):
-        raise _refused(file, "a folder or device")
-    text = read_file(Path(file.path), "the defaults of a folder")
-    if not text.strip():
-        raise _refused(file, "nothing")
-    document = read(text, file.path)
-    if isinstance(document, dict) and document.keys() <= _KEYS and _predicate()(document.get("options")):
+def _parsed(file: DefaultsFile, content: _Content, environment: Environment) -> Mapping[str, Any]:
+    document, texts = replace_variables(content.text, content.document, file.path, environment)
+    if defaults_predicate()(document):
         try:
             options: dict[str, Any] = document.get("options") or {}
             _check(options)
@@ -157,7 +209,7 @@ def _parsed(file: DefaultsFile) -> Mapping[str, Any]:
             pass  # told in full below
     from pipcook_provider.spec.diagnose import diagnose_defaults
 
-    raise SpecError(file.path, diagnose_defaults(text, document))
+    raise SpecError(file.path, diagnose_defaults(content.text, document, texts))
 
 
 def _refused(file: DefaultsFile, found: str) -> SpecError:
@@ -165,11 +217,6 @@ def _refused(file: DefaultsFile, found: str) -> SpecError:
         f'Expected a file with defaults, such as {{"options": {{"framework": "tensorflow@2.21"}}}}, found {found}. '
     )
     return SpecError(file.path, (Problem(f"{message}Write it anew, or delete it.", "$", 1, 1),))
-
-
-@cache
-def _predicate() -> Check:
-    return compile_schema(at(("options",)))
 
 
 def _check(options: Mapping[str, Any]) -> None:
@@ -189,12 +236,15 @@ def _absolute(options: Mapping[str, Any], folder: str) -> Mapping[str, Any]:
 
 
 @lru_cache(maxsize=256)
-def _combined(found: tuple[DefaultsFile, ...]) -> Defaults:
-    files = {file.path: read_defaults(file) for file in found}
+def _combined(found: tuple[DefaultsFile, ...], variables: _Variables) -> Defaults:
+    files = {}
+    for index, file in enumerate(found):
+        names = _names(found[index:])  # those that a nearer file allows are none of this one's business
+        files[file.path] = _checked(file, tuple(variable for variable in variables if variable[0] in names))
     combined: Mapping[str, Any] = {}
     for options in files.values():
         combined = _merged_options(combined, options)
-    return Defaults(combined, files)
+    return Defaults(combined, files, dict(variables))
 
 
 def _merged_options(near: Mapping[str, Any], far: Mapping[str, Any]) -> dict[str, Any]:
@@ -209,7 +259,7 @@ def _merged(near: Mapping[str, Any], far: Mapping[str, Any], depth: int) -> dict
     """Return the keys of both; of objects in both, too, down to ``depth``. A key of the nearer one wins, also with null."""
     merged = {**near, **{name: value for name, value in far.items() if name not in near}}
     if depth:
-        for name in near.keys() & far.keys():
+        for name in (near.keys() & far.keys()) - _WHOLE:
             if isinstance(near[name], dict) and isinstance(far[name], dict):
                 merged[name] = _merged(near[name], far[name], depth - 1)
     return merged

@@ -9,17 +9,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from datetime import tzinfo
 from typing import Any, Final, NamedTuple
 
 from pipcook_provider.errors import Problem
 from pipcook_provider.masking import masked
-from pipcook_provider.spec.airflow import check_continuous, parse_memory, parse_schedule, parse_start_date
+from pipcook_provider.spec.airflow import parse_memory, parse_start_date, parse_timezone
 from pipcook_provider.spec.credentials import refuse_credentials
 from pipcook_provider.spec.framework import check_framework
 from pipcook_provider.spec.keys import misspelt
 from pipcook_provider.spec.names import did_you_mean, nearest
 from pipcook_provider.spec.places import Path, Place, Places, json_path, line_column
-from pipcook_provider.spec.schema import Schema, at, compile_schema, known_keys, schema
+from pipcook_provider.spec.schedule import check_continuous, read_schedule
+from pipcook_provider.spec.schema import Schema, at, compile_schema, defaults_schema, known_keys, schema
 from pipcook_provider.spec.stages import check_any_stage, check_stage, stage_names
 from pipcook_provider.spec.uri import absolute_origin, resolve_script
 
@@ -51,40 +53,60 @@ class Flaw(NamedTuple):
 
 
 class Departure(NamedTuple):
-    """Where a document departs from the schema: the value at a path, and the operand of the keyword that refused it."""
+    """Where a value departs from a schema.
+
+    :param value: what stands at the path.
+    :param operand: that of the keyword that refused it.
+    :param root: the whole schema.
+    """
 
     path: Path
     value: Any
     operand: Any
+    root: Schema
+
+    @property
+    def part(self) -> Schema:
+        """What the schema says of the value."""
+        return at(self.path, self.root)
 
 
-def diagnose(text: str, document: Any, origin: str, source: Source = lambda _: None) -> tuple[Problem, ...]:
+NO_TEXTS: Final[Mapping[Path, str]] = {}
+
+
+def diagnose(
+    text: str, document: Any, origin: str, source: Source = lambda _: None, replaced: Mapping[Path, str] = NO_TEXTS
+) -> tuple[Problem, ...]:
     """Return all problems of a document that is valid JSON, in the order of the text.
 
     :param text: the document.
-    :param document: the same, parsed, with defaults where it gets some.
+    :param document: the same, parsed, with defaults where it gets some, and with its variables replaced.
     :param origin: path or URL of the document.
     :param source: tells where defaults come from.
+    :param replaced: what stands in the text where a variable was replaced.
     """
-    return located(text, set(_flaws(document, origin)), source)
+    return located(text, set(_flaws(document, origin)), source, replaced)
 
 
-def diagnose_defaults(text: str, document: Any) -> tuple[Problem, ...]:
+def diagnose_defaults(text: str, document: Any, replaced: Mapping[Path, str] = NO_TEXTS) -> tuple[Problem, ...]:
     """Return all problems of a file of defaults that is valid JSON, in the order of the text."""
-    return located(text, set(_flaws_of_defaults(document)))
+    return located(text, set(_flaws_of_defaults(document)), replaced=replaced)
 
 
-def located(text: str, flaws: set[Flaw], source: Source = lambda _: None) -> tuple[Problem, ...]:
+def located(
+    text: str, flaws: set[Flaw], source: Source = lambda _: None, replaced: Mapping[Path, str] = NO_TEXTS
+) -> tuple[Problem, ...]:
     """Give flaws their places, and order them by these; no user or password in an address is shown.
 
-    A flaw of a value that comes from defaults is shown where the value would stand, and says which file it is from.
+    A flaw of a value that comes from defaults is shown where the value would stand, and says which file it is from; one
+    of a value that a variable was replaced in says what stands there.
     """
     text = text.removeprefix("\ufeff")
     places = Places.of(text).by_path
     found = sorted((_place(flaw.path, places)[flaw.at_key], flaw) for flaw in flaws)
     return tuple(
         Problem(
-            masked(f"{flaw.message}{_inherited(flaw, places, source)}"),
+            masked(f"{flaw.message}{_inherited(flaw, places, source)}{_replaced(flaw, replaced)}"),
             masked(json_path(flaw.path)),
             *line_column(text, offset),
         )
@@ -101,6 +123,10 @@ def _place(path: Path, places: Mapping[Path, Place]) -> Place:
 def _inherited(flaw: Flaw, places: Mapping[Path, Place], source: Source) -> str:
     files = {path: source(path) for path in (flaw.path, flaw.beside) if path not in places}
     return "".join(f" The value of {json_path(path)} comes from {file}." for path, file in files.items() if file)
+
+
+def _replaced(flaw: Flaw, replaced: Mapping[Path, str]) -> str:
+    return f" It stands for {shown(replaced[flaw.path])}." if flaw.path in replaced else ""
 
 
 def shown(value: Any, limit: int = 60) -> str:
@@ -136,17 +162,9 @@ def _flaws_of_defaults(document: Any) -> Iterator[Flaw]:
     if not isinstance(document, dict):
         yield Flaw((), f'Expected an object with the key "options", found {_found(document)}.')
         return
-    for name in document.keys() - {"$schema", "options"}:
-        near = did_you_mean(name, ("options",))
-        remedy = near or (' Write it below "options".' if name in known_keys("options") else " Remove it.")
-        yield Flaw(
-            (name,),
-            f'Expected only the key "options" in the defaults of a folder, found "{name}".{remedy}',
-            at_key=True,
-        )
     options = {"options": document.get("options")}
     yield from _misspelt_keys(options)
-    yield from _departures(options, {"properties": {"options": at(("options",))}, "$defs": schema()["$defs"]})
+    yield from _departures(document, defaults_schema())
     yield from _unusable_options(options, check_any_stage)
 
 
@@ -159,11 +177,11 @@ def _misspelt_keys(document: Mapping[str, Any]) -> Iterator[Flaw]:
         )
 
 
-def _departures(document: Mapping[str, Any], conforming: Schema) -> Iterator[Flaw]:
+def _departures(document: Mapping[str, Any], root: Schema) -> Iterator[Flaw]:
     from jsonschema import Draft202012Validator
 
-    for error in Draft202012Validator(conforming).iter_errors(document):
-        departure = Departure(tuple(error.absolute_path), error.instance, error.validator_value)
+    for error in Draft202012Validator(root).iter_errors(document):
+        departure = Departure(tuple(error.absolute_path), error.instance, error.validator_value, root)
         keyword = "propertyNames" if "propertyNames" in error.absolute_schema_path else str(error.validator)
         yield from _TRANSLATORS[keyword](departure)
 
@@ -186,9 +204,11 @@ def _unusable_options(document: Mapping[str, Any], check_stage_name: Callable[[s
     yield from _refusal(("options", "framework"), options.get("framework"), check_framework)
     airflow = options.get("airflow")
     if isinstance(airflow, dict):
-        yield from _refusal((*_AIRFLOW, "schedule"), airflow.get("schedule"), parse_schedule)
-        yield from _refusal((*_AIRFLOW, "start_date"), airflow.get("start_date"), parse_start_date)
-        yield from _too_many_runs(airflow)
+        yield from _unusable_schedule(document, airflow)
+        yield from _refusal((*_AIRFLOW, "timezone"), airflow.get("timezone"), parse_timezone)
+        zone = _timezone(airflow.get("timezone"))
+        start_date = (*_AIRFLOW, "start_date")
+        yield from _refusal(start_date, airflow.get("start_date"), lambda text: parse_start_date(text, zone))
         yield from _unusable_memory((*_AIRFLOW, "memory"), airflow.get("memory"))
         stages = airflow.get("stages")
         for name, stage in stages.items() if isinstance(stages, dict) else ():
@@ -204,15 +224,32 @@ def _unusable_options(document: Mapping[str, Any], check_stage_name: Callable[[s
 _AIRFLOW: Final = ("options", "airflow")
 
 
-def _too_many_runs(airflow: Mapping[str, Any]) -> Iterator[Flaw]:
+def _unusable_schedule(document: Mapping[str, Any], airflow: Mapping[str, Any]) -> Iterator[Flaw]:
+    path = (*_AIRFLOW, "schedule")
+    value = airflow.get("schedule")
+    is_told = any(key.path[: len(path)] == path for key in misspelt(document))
+    if value is None or is_told or not compile_schema(at(path))(value):
+        return
+    flaws: list[Flaw] = []
+    schedule = read_schedule(value, lambda place, message: flaws.append(Flaw((*path, *place), message)))
+    yield from flaws
+    if not flaws and schedule.time == "@continuous":
+        yield from _too_many_runs(airflow.get("max_active_runs"))
+
+
+def _too_many_runs(runs: Any) -> Iterator[Flaw]:
     path = (*_AIRFLOW, "max_active_runs")
-    runs, schedule = airflow.get("max_active_runs"), airflow.get("schedule")
-    continuous = isinstance(schedule, str) and schedule.strip() == "@continuous"
-    if continuous and runs is not None and compile_schema(at(path))(runs):
+    if runs is not None and compile_schema(at(path))(runs):
         try:
             check_continuous(runs)
         except ValueError as exc:
             yield Flaw(path, str(exc), beside=(*_AIRFLOW, "schedule"))
+
+
+def _timezone(name: Any) -> tzinfo | None:
+    with suppress(ValueError):
+        return parse_timezone(name) if isinstance(name, str) else None
+    return None
 
 
 def _unusable_memory(path: Path, value: Any) -> Iterator[Flaw]:
@@ -229,8 +266,8 @@ def _refusal(path: Path, value: Any, reader: Callable[[str], object]) -> Iterato
 
 
 def _wrong_type(it: Departure) -> Iterator[Flaw]:
-    part = at(it.path)
-    yield Flaw(it.path, f"Expected {_expected(part)}, found {_found(it.value)}.{_rewritten(part, it.value)}")
+    found = f"found {_found(it.value)}.{_rewritten(it.part, it.value)}"
+    yield Flaw(it.path, f"Expected {_expected(it.part)}, {found}")
 
 
 def _not_a_choice(it: Departure) -> Iterator[Flaw]:
@@ -262,7 +299,7 @@ def _no_datasource(it: Departure) -> Iterator[Flaw]:
 def _missing_key(it: Departure, name: str) -> Iterator[Flaw]:
     if not it.path and any(key.path[:-1] == () and key.slip_of == name for key in misspelt(it.value)):
         return  # told already, at the misspelt key
-    part = at((*it.path, name))
+    part = at((*it.path, name), it.root)
     what = part["description"].partition(". ")[0].rstrip(".")
     near = nearest(name, tuple(it.value.keys() - known_keys(*it.path)))
     remedy = f'Did you mean it by "{near}"?' if near else f'Add "{name}": {_example(part)}.'
@@ -274,7 +311,11 @@ def _two_artifacts(it: Departure) -> Iterator[Flaw]:
 
 
 def _too_short(it: Departure) -> Iterator[Flaw]:
-    yield Flaw(it.path, f"Expected {_expected(at(it.path))}, found an empty string. Fill it in{_or_null(it.path)}.")
+    yield Flaw(it.path, f"Expected {_expected(it.part)}, found an empty string. Fill it in{_or_null(it)}.")
+
+
+def _too_few(it: Departure) -> Iterator[Flaw]:
+    yield Flaw(it.path, f"Expected a list with something in it, found an empty list. Fill it{_or_null(it)}.")
 
 
 def _too_long(it: Departure) -> Iterator[Flaw]:
@@ -282,30 +323,42 @@ def _too_long(it: Departure) -> Iterator[Flaw]:
 
 
 def _too_small(it: Departure) -> Iterator[Flaw]:
-    part = at(it.path)
-    bound = "above" if "exclusiveMinimum" in part else "of at least"
-    kind = _KINDS[part["type"][0]]
-    yield Flaw(
-        it.path, f"Expected {kind} {bound} {it.operand}, found {shown(it.value)}. Correct it{_or_null(it.path)}."
-    )
+    bound = "above" if "exclusiveMinimum" in it.part else "of at least"
+    kind = _number(it.part)
+    yield Flaw(it.path, f"Expected {kind} {bound} {it.operand}, found {shown(it.value)}. Correct it{_or_null(it)}.")
 
 
 def _too_large(it: Departure) -> Iterator[Flaw]:
-    kind = _KINDS[at(it.path)["type"][0]]
-    found = shown(it.value)
-    yield Flaw(it.path, f"Expected {kind} of at most {it.operand}, found {found}. Correct it{_or_null(it.path)}.")
+    kind = _number(it.part)
+    yield Flaw(it.path, f"Expected {kind} of at most {it.operand}, found {shown(it.value)}. Correct it{_or_null(it)}.")
+
+
+def _number(part: Schema) -> str:
+    return _KINDS[next(iter(_kinds(part)), "number")]
 
 
 def _unfit_text(it: Departure) -> Iterator[Flaw]:
-    yield Flaw(it.path, _unfit(at(it.path), it.value))
+    yield Flaw(it.path, _unfit(it.part, it.value))
 
 
 def _unfit_name(it: Departure) -> Iterator[Flaw]:
-    yield Flaw((*it.path, it.value), _unfit(at(it.path)["propertyNames"], it.value), at_key=True)
+    yield Flaw((*it.path, it.value), _unfit(it.part["propertyNames"], it.value), at_key=True)
+
+
+def _unknown_keys(it: Departure) -> Iterator[Flaw]:
+    """Yield the keys of defaults that these do not have; every other object is open."""
+    for name in it.value.keys() - it.part["properties"].keys():
+        near = did_you_mean(name, ("options", "environment"))
+        remedy = near or (' Write it below "options".' if name in known_keys("options") else " Remove it.")
+        yield Flaw(
+            (*it.path, name),
+            f'Expected only the keys "options" and "environment" in the defaults of a folder, found "{name}".{remedy}',
+            at_key=True,
+        )
 
 
 def _unfit(part: Schema, value: str) -> str:
-    what = part["description"].rstrip(".")
+    what = part["description"].partition(". ")[0].rstrip(".")
     return f"Expected the {what[0].lower()}{what[1:]}, such as {_example(part)}, found {shown(value)}. Correct it."
 
 
@@ -317,7 +370,9 @@ _TRANSLATORS: Final[Mapping[str, Callable[[Departure], Iterator[Flaw]]]] = {
     "required": _missing,
     "oneOf": _no_datasource,
     "not": _two_artifacts,
+    "additionalProperties": _unknown_keys,
     "minLength": _too_short,
+    "minItems": _too_few,
     "maxLength": _too_long,
     "pattern": _unfit_text,
     "propertyNames": _unfit_name,
@@ -327,13 +382,17 @@ _TRANSLATORS: Final[Mapping[str, Callable[[Departure], Iterator[Flaw]]]] = {
 }
 
 
-def _or_null(path: Path) -> str:
-    return ", or write null" if "null" in at(path)["type"] else ""
+def _or_null(it: Departure) -> str:
+    return ", or write null" if "null" in _kinds(it.part) else ""
 
 
 def _expected(part: Schema) -> str:
-    types = [part["type"]] if isinstance(part["type"], str) else part["type"]
-    return f"{_either(_KINDS[name] for name in types)}, such as {_example(part)}"
+    return f"{_either(_KINDS[name] for name in _kinds(part))}, such as {_example(part)}"
+
+
+def _kinds(part: Schema) -> list[str]:
+    kinds = part.get("type", [])
+    return [kinds] if isinstance(kinds, str) else kinds
 
 
 def _example(part: Schema) -> str:
@@ -361,7 +420,11 @@ def _rewritten(part: Schema, value: Any) -> str:
 
 
 def _variants(part: Schema, value: Any) -> Iterator[Any]:
-    if isinstance(value, str):
+    """Yield what may be meant; of several kinds of values none is guessed, only brackets are."""
+    several = len(set(_kinds(part)) - {"null"}) > 1
+    if several:
+        pass
+    elif isinstance(value, str):
         with suppress(ValueError):
             yield json.loads(value.lower())
         if "processor" in part.get("required", ()):
@@ -370,6 +433,7 @@ def _variants(part: Schema, value: Any) -> Iterator[Any]:
         yield str(value)
     if "items" in part:
         yield [value]
+    if "items" in part and not several:
         yield from ([variant] for variant in _variants(_item(part), value))
 
 

@@ -33,11 +33,26 @@ def find_json_files(folder: Path) -> Iterator[tuple[str, Path]]:
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__")) and name != "node_modules")
+        folders[:] = sorted(filter(is_looked_into, folders))
         prefix = "".join(f"{part}/" for part in Path(current).relative_to(folder).parts)
         for name in sorted(names):
-            if name.endswith(".json") and not name.startswith(".") and name != DEFAULTS_NAME:
+            if is_document_name(name):
                 yield prefix + name, Path(current, name)
+
+
+def is_looked_into(name: str) -> bool:
+    """Tell whether a folder of that name may hold pipeline documents."""
+    return not name.startswith((".", "__")) and name != "node_modules"
+
+
+def is_document_name(name: str) -> bool:
+    """Tell whether a file of that name may be a pipeline document."""
+    return name.endswith(".json") and not name.startswith(".") and name != DEFAULTS_NAME
+
+
+def has_dag_file(path: Path) -> bool:
+    """Tell whether a document has a DAG file of its own beside it, ``NAME.json.py``, as Pipcook's DAG bundle makes them."""
+    return path.with_name(f"{path.name}.py").exists()
 
 
 def is_pipeline_file(path: Path) -> bool:

@@ -9,8 +9,15 @@ from typing import Final
 from pipcook_provider.spec.credentials import refuse_credentials
 
 # The same forms as in pipcook_provider.frameworks.reference, which lies in another layer; a test compares the two.
-_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,59}(@[0-9][0-9a-z.+-]{0,39})?")
+#: Pattern of ``name`` and ``name@version``, which all of the text must match; what ends in ``.zip`` is a path.
+NAME: Final = r"(?!.*\.zip$)[a-z0-9][a-z0-9._-]{0,59}(@[0-9][0-9a-z.+-]{0,39})?"
+_NAME: Final = re.compile(NAME)
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+-]+):")
+
+
+def is_name(text: str) -> bool:
+    """Tell whether a reference is ``name`` or ``name@version``, rather than a URL or path."""
+    return _NAME.fullmatch(text) is not None
 
 
 def absolute_framework(text: str, folder: str) -> str:
@@ -19,7 +26,7 @@ def absolute_framework(text: str, folder: str) -> str:
     :param text: a reference that `check_framework` accepts.
     :param folder: what a relative path is relative to.
     """
-    if (_NAME.fullmatch(text) and not text.endswith(".zip")) or _SCHEME.match(text) or text.startswith("~"):
+    if is_name(text) or _SCHEME.match(text) or text.startswith("~"):
         return text
     return os.path.normpath(os.path.join(folder, text))  # noqa: PTH118
 

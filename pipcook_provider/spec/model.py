@@ -32,7 +32,8 @@ class ScriptSpec:
     :param uri: absolute ``http``, ``https`` or ``file`` URI, without query and fragment.
     :param parameters: the query, decoded; keys sorted.
     :param reference: the same URI with the ``#sha256=`` fragment and, unless it is a file, the query it was written
-        with: what a download needs (stated digests, signed addresses). A valid URI: whatever needs it is escaped.
+        with: what a download needs (stated digests, signed addresses). A valid URI: whatever needs it is escaped. A
+        query with templates is left out as long as they are not rendered.
     """
 
     uri: str

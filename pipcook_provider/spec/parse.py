@@ -16,10 +16,11 @@ from pipcook_provider.masking import masked
 from pipcook_provider.spec.airflow import airflow_options
 from pipcook_provider.spec.credentials import refuse_credentials
 from pipcook_provider.spec.defaults import NO_DEFAULTS, load_defaults
+from pipcook_provider.spec.environment import replace_variables
 from pipcook_provider.spec.framework import check_framework
 from pipcook_provider.spec.keys import misspelt
 from pipcook_provider.spec.model import ArtifactSpec, PipelineSpec
-from pipcook_provider.spec.reader import read, read_file
+from pipcook_provider.spec.reader import read, read_file, too_deep
 from pipcook_provider.spec.schema import predicate
 from pipcook_provider.spec.stages import check_stage, stage_names
 from pipcook_provider.spec.uri import absolute_origin, resolve_script
@@ -47,22 +48,37 @@ def parse_pipeline(text: str, origin: str) -> PipelineSpec:
     return _parse(text, origin)
 
 
-def load_pipeline_spec(path: Path) -> PipelineSpec:
+def load_pipeline_spec(path: Path, origin: str | None = None) -> PipelineSpec:
     """Read a pipeline document from a file in UTF-8, with the defaults of its folder and of those above it.
 
     A document that states its ``origin`` gets none: it is a run's own, and they were written into it.
 
+    :param origin: URL that the document came from, if the file is only a copy: relative URIs in it are resolved against
+        that, errors name it, and the folder of the file has no say.
     :raises SpecError: the file cannot be read, or the document or defaults cannot be used.
     """
-    return _parse(read_file(path), str(path), path)
+    return _parse(read_file(path), origin or str(path), None if origin else path)
 
 
 def _parse(text: str, origin: str, file: Path | None = None) -> PipelineSpec:
+    try:
+        return _parsed(text, origin, file)
+    except RecursionError as exc:
+        raise too_deep(origin) from exc
+
+
+def _parsed(text: str, origin: str, file: Path | None) -> PipelineSpec:
     document = read(text, origin)
     defaults = NO_DEFAULTS
+    texts: Mapping[Any, str] = {}
     cause: ValueError | None = None
+    if file is not None and isinstance(document, dict) and "origin" in document:
+        file = None
+    if file is not None and ("${" in text or "\\u00" in text):  # an escape may be one of its characters
+        defaults = load_defaults(file)
+        document, texts = replace_variables(text, document, origin, defaults.environment)
     if predicate()(document) and not misspelt(document):
-        if file is not None and "origin" not in document:
+        if file is not None:
             defaults = load_defaults(file)
             document = defaults.below(document)
         try:
@@ -71,7 +87,7 @@ def _parse(text: str, origin: str, file: Path | None = None) -> PipelineSpec:
             cause = ValueError(masked(str(exc)))  # tracebacks show it too
     from pipcook_provider.spec.diagnose import diagnose
 
-    raise SpecError(masked(origin), diagnose(text, document, origin, defaults.source)) from cause
+    raise SpecError(masked(origin), diagnose(text, document, origin, defaults.source, texts)) from cause
 
 
 def is_pipeline_document(text: str) -> bool:

@@ -87,7 +87,13 @@ def read(text: str, origin: str) -> Any:
             exc,
         )
     except RecursionError as exc:
-        _fail(origin, text, 0, "Expected a pipeline document, found lists or objects nested too deeply to read.", exc)
+        raise too_deep(origin) from exc
+
+
+def too_deep(origin: str) -> SpecError:
+    """Return the error about a document that is nested too deeply to be worked on."""
+    message = "Expected a pipeline document, found lists or objects nested too deeply to read. Write it flatter."
+    return SpecError(masked(origin), (Problem(message, "$", 1, 1),))
 
 
 def _fail(origin: str, text: str, offset: int, message: str, cause: BaseException) -> NoReturn:

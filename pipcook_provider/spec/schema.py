@@ -1,6 +1,7 @@
-"""The JSON Schema of pipeline documents, and a predicate compiled from it.
+"""The JSON Schemas of pipeline documents and of folder defaults, and predicates compiled from them.
 
-``schema.json`` is the only place that says what a document may look like. Running it through jsonschema costs more
+``schema.json`` is the only place that says what a document may look like, and ``defaults.schema.json``, which refers to
+it, what defaults may. Running it through jsonschema costs more
 than building a whole DAG, so the schema is compiled once into closures that answer yes or no in microseconds;
 jsonschema is asked only to find out what is wrong with a document that the predicate refused.
 """
@@ -19,8 +20,11 @@ Schema = Mapping[str, Any]
 Key = str | int
 
 SCHEMA_PATH: Final = Path(__file__).with_name("schema.json")
+DEFAULTS_SCHEMA_PATH: Final = Path(__file__).with_name("defaults.schema.json")
 ANNOTATIONS: Final = frozenset({"$schema", "$comment", "$defs", "title", "description", "examples"})
 
+_ALL: Final[Check] = lambda _: True  # noqa: E731
+_NONE: Final[Check] = lambda _: False  # noqa: E731
 _TYPES: Final[Mapping[str, Check]] = {
     "object": lambda value: isinstance(value, dict),
     "array": lambda value: isinstance(value, list),
@@ -47,9 +51,26 @@ def predicate() -> Check:
     return compile_schema(schema())
 
 
-def at(path: tuple[Key, ...]) -> Schema:
-    """Return the part of the schema for the value at ``path``, ``$ref`` resolved; empty where it says nothing."""
-    part = _dereferenced(schema())
+@cache
+def defaults_schema() -> Schema:
+    """Return the parsed ``defaults.schema.json``, self-contained: what it refers to in ``schema.json`` stands in it."""
+    loaded: Schema = json.loads(DEFAULTS_SCHEMA_PATH.read_bytes())
+    parts = {name: _dereferenced(part) for name, part in loaded["properties"].items()}
+    return {**loaded, "properties": parts, "$defs": schema()["$defs"]}
+
+
+@cache
+def defaults_predicate() -> Check:
+    """Return the compiled schema of folder defaults."""
+    return compile_schema(defaults_schema())
+
+
+def at(path: tuple[Key, ...], root: Schema | None = None) -> Schema:
+    """Return the part of a schema for the value at ``path``, ``$ref`` resolved; empty where it says nothing.
+
+    :param root: the whole schema; by default that of pipeline documents.
+    """
+    part = schema() if root is None else root
     for key in path:
         child = part.get("items") if isinstance(key, int) else part.get("properties", {}).get(key)
         child = part.get("additionalProperties") if child is None else child
@@ -63,15 +84,17 @@ def known_keys(*path: Key) -> tuple[str, ...]:
     return tuple(at(path).get("properties", {}))
 
 
-def compile_schema(part: Schema) -> Check:
+def compile_schema(part: Schema | bool) -> Check:
     """Turn a schema into a function that tells whether a value conforms to it.
 
     :raises KeyError: the schema uses a keyword that is not supported here.
     """
+    if isinstance(part, bool):
+        return _ALL if part else _NONE
     part = _dereferenced(part)
     checks = [_COMPILERS[keyword](part) for keyword in part if keyword not in ANNOTATIONS]
     if not checks:
-        return lambda _: True
+        return _ALL
     if len(checks) == 1:
         return checks[0]
     first, *rest = checks
@@ -85,7 +108,10 @@ def _dereferenced(part: Schema) -> Schema:
     if reference is None:
         return part
     siblings = {keyword: value for keyword, value in part.items() if keyword != "$ref"}
-    return {**schema()["$defs"][reference.removeprefix("#/$defs/")], **siblings}
+    target = schema()
+    for key in reference.partition("#/")[2].split("/"):
+        target = target[key]
+    return {**target, **siblings}
 
 
 def _both(first: Check, second: Check) -> Check:
@@ -123,7 +149,7 @@ def _required(part: Schema) -> Check:
 def _members(part: Schema) -> Check:
     checks = {name: compile_schema(member) for name, member in part.get("properties", {}).items()}
     others = part.get("additionalProperties", True)
-    other = compile_schema(others) if isinstance(others, dict) else None
+    other = None if others is True else compile_schema(others)
 
     def check(value: Any) -> bool:
         if not isinstance(value, dict):
@@ -138,8 +164,17 @@ def _members(part: Schema) -> Check:
 
 
 def _items(part: Schema) -> Check:
-    item = compile_schema(part["items"])
-    return lambda value: not isinstance(value, list) or all(map(item, value))
+    reference = part["items"].get("$ref")
+    if reference is None:
+        item = compile_schema(part["items"])
+        return lambda value: not isinstance(value, list) or all(map(item, value))
+    return lambda value: not isinstance(value, list) or all(map(_definition(reference), value))
+
+
+@cache
+def _definition(reference: str) -> Check:
+    """Compile a definition when it is first asked for: it may be a list of itself."""
+    return compile_schema({"$ref": reference})
 
 
 def _one_of(part: Schema) -> Check:
@@ -162,10 +197,10 @@ def _property_names(part: Schema) -> Check:
     return lambda value: not isinstance(value, dict) or all(map(fits, value))
 
 
-def _length(keyword: str, fits: Callable[[int, int], bool]) -> Callable[[Schema], Check]:
+def _length(keyword: str, kind: type[str | list[Any]], fits: Callable[[int, int], bool]) -> Callable[[Schema], Check]:
     def compiler(part: Schema) -> Check:
         limit: int = part[keyword]
-        return lambda value: not isinstance(value, str) or fits(len(value), limit)
+        return lambda value: not isinstance(value, kind) or fits(len(value), limit)
 
     return compiler
 
@@ -185,12 +220,13 @@ _COMPILERS: Final[Mapping[str, Callable[[Schema], Check]]] = {
     "const": _const,
     "required": _required,
     "properties": _members,
-    "additionalProperties": lambda part: (lambda _: True) if "properties" in part else _members(part),
+    "additionalProperties": lambda part: _ALL if "properties" in part else _members(part),
     "items": _items,
     "oneOf": _one_of,
     "not": _not,
-    "minLength": _length("minLength", lambda length, limit: length >= limit),
-    "maxLength": _length("maxLength", lambda length, limit: length <= limit),
+    "minItems": _length("minItems", list, lambda length, limit: length >= limit),
+    "minLength": _length("minLength", str, lambda length, limit: length >= limit),
+    "maxLength": _length("maxLength", str, lambda length, limit: length <= limit),
     "pattern": _pattern,
     "propertyNames": _property_names,
     "minimum": _bound("minimum", lambda value, limit: value >= limit),

@@ -2,7 +2,8 @@
 
 The query holds the script's parameters. Its rules are those of the existing implementation (npm ``query-string`` 6,
 default options): keys sorted, values are text, a repeated key gives a list, ``key`` alone gives ``None``, ``key=``
-the empty text, ``+`` is a space, escapes are decoded, ``key[]`` has no meaning of its own.
+the empty text, ``+`` is a space, escapes are decoded, ``key[]`` has no meaning of its own. What stands in a template
+(``{{ ... }}``) is the template's: ``&``, ``=``, ``+``, ``%``, ``?`` and ``#`` mean nothing to the query there.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterator, Mapping
 from typing import Final
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 from pipcook_provider.masking import masked
 from pipcook_provider.spec.credentials import refuse_credentials
 from pipcook_provider.spec.model import Parameter, ScriptSpec
+from pipcook_provider.spec.templates import pieces_of
 
 _UNDECODABLE: Final = re.compile("[\udc80-\udcff]")
 _UNSAFE: Final = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
@@ -26,6 +29,8 @@ _PATH_SAFE: Final = "/!$&'()*+,;=:@"
 _NOT_IN_PATH: Final = re.compile(r"%(?![0-9A-Fa-f]{2})|[^A-Za-z0-9_.~%/!$&'()*+,;=:@-]")
 _NOT_IN_QUERY: Final = re.compile(r"%(?![0-9A-Fa-f]{2})|[^A-Za-z0-9_.~%/!$&'()*+,;=:@?-]")
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.~/!$&'()*+,;=:@?#-]*")  # neither unsafe nor escaped: nothing more to look at
+_KEY_SAFE: Final = "/!$'()*,;:@[]"
+_VALUE_SAFE: Final = f"{_KEY_SAFE}=?"
 _NOT_IN_HOST: Final = re.compile(r"""[\s\\"<>^`{|}%]""")
 
 
@@ -38,10 +43,12 @@ def resolve_script(reference: str, origin: str) -> ScriptSpec:
     """
     refuse_credentials(reference)
     plain = _PLAIN.fullmatch(reference) is not None
+    text = reference
     if not plain:
         _check_characters(reference, reference)
+        text = _with_templates_encoded(reference)
     try:
-        parts = urlsplit(reference.strip())
+        parts = urlsplit(text.strip())
         _ = parts.port
     except ValueError as exc:
         raise ValueError(f"Expected the URI or path of a script, found {json.dumps(reference)}: {exc}.") from exc
@@ -49,12 +56,34 @@ def resolve_script(reference: str, origin: str) -> ScriptSpec:
     _check_rest(parts, reference)
     uri = _absolute(parts, reference, origin, plain=plain)
     query = ""
-    if parts.query and not uri.startswith("file:"):
+    # A query with templates is none yet: no server must see them.
+    if parts.query and text == reference and not uri.startswith("file:"):
         query = f"?{parts.query if plain else _escaped(parts.query, _NOT_IN_QUERY)}"
         if not plain and "%00" in query:
             _check_characters("\0", reference)
     digest = f"#{parts.fragment}" if parts.fragment else ""
     return ScriptSpec(uri, parse_query(parts.query), f"{uri}{query}{digest}")
+
+
+def _with_templates_encoded(reference: str) -> str:
+    """Percent-encode the templates in the query of a reference, so that it can be taken apart like any other.
+
+    :raises ValueError: a template stands elsewhere.
+    """
+    if "{" not in reference:
+        return reference
+    encoded: list[str] = []
+    in_query = False
+    for piece, is_template in pieces_of(reference):
+        if is_template and not in_query:
+            raise ValueError(
+                f"Expected templates in the query only, found {piece} elsewhere in {json.dumps(reference)}: which file runs "
+                'must be known before the run. Move it behind the "?", or write out what it stands for.'
+            )
+        if not is_template:
+            in_query = "#" not in piece and (in_query or "?" in piece)
+        encoded.append(quote(piece, safe="") if is_template else piece)
+    return "".join(encoded)
 
 
 def _escaped(text: str, unsafe: re.Pattern[str]) -> str:
@@ -68,11 +97,49 @@ def parse_query(query: str) -> dict[str, Parameter]:
     :return: the parameters, keys sorted; values are text, ``None`` or lists of those.
     """
     values: dict[str, list[str | None]] = {}
+    if "{" in query:
+        query = "".join(quote(piece, safe="") if is_template else piece for piece, is_template in pieces_of(query))
     for part in query.strip().removeprefix("?").split("&"):
         if part:
             key, given, value = part.replace("+", " ").partition("=")
             values.setdefault(_decode(key), []).append(_decode(value) if given else None)
     return {key: found if len(found) > 1 else found[0] for key, found in sorted(values.items())}
+
+
+def with_query(reference: str, parameters: Mapping[str, Parameter]) -> str:
+    """Return a script's reference with another query; its path and its digest stay.
+
+    Taking the query apart gives the parameters again. Templates stay readable.
+
+    :param reference: URI or path as written in a document that can be used.
+    :param parameters: as `parse_query` returns them.
+    :raises ValueError: a parameter holds half a character, which no URI can carry.
+    """
+    base, separator, digest = _with_templates_encoded(reference.strip()).partition("#")
+    query = "&".join(_query_parts(parameters))
+    return f"{base.partition('?')[0]}{'?' if query else ''}{query}{separator}{digest}"
+
+
+def _query_parts(parameters: Mapping[str, Parameter]) -> Iterator[str]:
+    for key, given in parameters.items():
+        for value in given if isinstance(given, list) else [given]:
+            try:
+                name = quote(key, safe=_KEY_SAFE)
+                yield name if value is None else f"{name}={_escaped_value(value)}"
+            except UnicodeEncodeError as exc:
+                raise ValueError(
+                    f"Expected characters in the parameter {json.dumps(key)}, found half of one in {json.dumps(value)}, "
+                    "which no URI can carry. Write the character itself."
+                ) from exc
+
+
+def _escaped_value(value: str) -> str:
+    if "{" not in value:
+        return quote(value, safe=_VALUE_SAFE)
+    return "".join(
+        piece if is_template and not _UNSAFE.search(piece) else quote(piece, safe=_VALUE_SAFE)
+        for piece, is_template in pieces_of(value)
+    )
 
 
 def absolute_origin(origin: str, base: str = "") -> str:

@@ -10,7 +10,7 @@ answered for it. Each file appears by one rename and a blob never changes, so th
 lock, and a path stays good while others bring a newer version.
 
 A server is asked each time whether it has a newer version, except for an address that names one version for ever
-(:func:`is_pinned`) and for one that states a digest.
+(:func:`~pipcook_provider.pinning.is_pinned`) and for one that states a digest.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from pipcook_provider.errors import CacheError, FetchError
+from pipcook_provider.pinning import is_pinned
 from pipcook_provider.settings import Settings
 from pipcook_provider.store.atomic import write_atomically
 from pipcook_provider.store.fetch import TEXT_LIMIT, Fetched, check_digest, check_size, decode, fetch_bytes
@@ -34,11 +33,6 @@ from pipcook_provider.store.transport import UNKNOWN, Version, check_file, unrea
 OnStale = Callable[[str], None]
 
 _log = logging.getLogger(__name__)
-
-_FULL_COMMIT = re.compile(r"(?:^|[/@])[0-9a-f]{40}(?:/|$)")
-# Without letters only git's usual seven digits count: eight may be a date. Without digits it may be a word.
-_SHORT_COMMIT = re.compile(r"@(?:[0-9]{7}|(?=[0-9a-f]*[0-9])(?=[0-9a-f]*[a-f])[0-9a-f]{7,39})(?:/|$)")
-_EXACT_VERSION = re.compile(r"@\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?(?:\+[0-9A-Za-z.-]+)?(?:/|$)")
 
 
 def fetch_cached(uri: str, settings: Settings, *, limit: int = TEXT_LIMIT, on_stale: OnStale | None = None) -> Path:
@@ -91,16 +85,6 @@ def read_document(uri: str, settings: Settings, *, limit: int = TEXT_LIMIT, on_s
     except OSError as exc:
         raise unreadable(source, exc) from exc
     return decode(content, source.name)
-
-
-def is_pinned(url: str) -> bool:
-    """Tell whether what lies at an address never changes, as its path says.
-
-    It names a commit or an exact version (``@major.minor.patch``). A commit is 40 hexadecimal digits between slashes or
-    behind an ``@``, or fewer behind an ``@``: 7 to 39 with letters and decimal digits among them, or just 7 decimal ones.
-    """
-    path = unquote(urlsplit(url).path)
-    return any(pattern.search(path) for pattern in (_FULL_COMMIT, _SHORT_COMMIT, _EXACT_VERSION))
 
 
 def _local(source: Source, limit: int) -> Path:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import json
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipcook_provider.errors import SpecError
-from pipcook_provider.spec import PipelineSpec, load_pipeline_spec, parse_pipeline
+from pipcook_provider.spec import AssetCondition, AssetSpec, PipelineSpec, Schedule, load_pipeline_spec, parse_pipeline
 from pipcook_provider.spec.folder import DEFAULTS_NAME, find_json_files, is_pipeline_file
 from pipcook_provider.spec.lint import Finding, lint_file
 
@@ -78,6 +79,26 @@ def test_the_nearest_wins_key_by_key(tmp_path: Path) -> None:
     }
 
 
+def test_schedules_are_not_mixed(tmp_path: Path) -> None:
+    """A schedule counts as a whole: parts of one and of another would be none."""
+    write_defaults(tmp_path, {"airflow": {"schedule": {"time": "@weekly", "assets": ["a"]}, "timezone": "Asia/Tokyo"}})
+    assert load(tmp_path).airflow.schedule == Schedule(
+        time="@weekly", assets=AssetCondition("all", (AssetSpec(name="a", uri="a"),))
+    )
+    own = {"airflow": {"schedule": {"any": ["b"]}}}
+    airflow = load(tmp_path, {**SMALL, "options": own}).airflow
+    assert airflow.schedule == Schedule(assets=AssetCondition("any", (AssetSpec(name="b", uri="b"),)))
+    assert airflow.timezone == "Asia/Tokyo"
+    assert load(tmp_path, {**SMALL, "options": {"airflow": {"schedule": None}}}).airflow.schedule is None
+
+
+def test_start_date_is_in_the_timezone_of_the_defaults(tmp_path: Path) -> None:
+    """A date of the document is read on the clock that its folder names."""
+    write_defaults(tmp_path, {"airflow": {"timezone": "Asia/Tokyo"}})
+    start = load(tmp_path, {**SMALL, "options": {"airflow": {"start_date": "2026-01-01"}}}).airflow.start_date
+    assert start == datetime(2025, 12, 31, 15, tzinfo=UTC)
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
@@ -127,8 +148,9 @@ def test_framework_is_relative_to_the_defaults(tmp_path: Path, framework: str, e
 
 
 def test_documents_from_elsewhere_get_none(tmp_path: Path) -> None:
-    """Neither a document from the network nor a run's own gets defaults, however broken these are."""
+    """Neither a document from the network, or its copy, nor a run's own gets defaults, however broken these are."""
     write(tmp_path / DEFAULTS_NAME, "{")
+    assert load_pipeline_spec(write(tmp_path / "copy.json", SMALL), "https://h/p.json").options == {}
     assert parse_pipeline(json.dumps(SMALL), "https://h/p.json").options == {}
     assert load(tmp_path, {**SMALL, "origin": "/dags/p.json"}).options == {}
 
@@ -158,7 +180,7 @@ def test_defaults_stay_as_they_are(tmp_path: Path) -> None:
         ("{", "1:2: $", ["Not JSON", "is closed"]),
         ("", "1:1: $", ["Expected a file with defaults", "found nothing"]),
         ("[]", "1:1: $", ['the key "options"', "an empty list"]),
-        ('{"option": {}}', "1:2: $.option", ['only the key "options"', 'Did you mean "options"?']),
+        ('{"option": {}}', "1:2: $.option", ['only the keys "options" and "environment"', 'Did you mean "options"?']),
         ('{"framework": "t@1"}', "1:2: $.framework", ['Write it below "options".']),
         ('{"model": "m.py", "options": {}}', "1:2: $.model", ["Remove it."]),
         ('{"options": []}', "1:13: $.options", ["Expected an object or null"]),
@@ -169,6 +191,16 @@ def test_defaults_stay_as_they_are(tmp_path: Path) -> None:
         ('{"options": {"airflow": {"memory": "1B"}}}', "1:36: $.options.airflow.memory", ["6MiB"]),
         ('{"options": {"airflow": {"stages": {"modle": {}}}}}', "1:37: $.options.airflow.stages.modle", ['"model"?']),
         ('{"options": {"airflow": {"schedule": "@dayly"}}}', "1:38: $.options.airflow.schedule", ['"@daily"?']),
+        ('{"options": {"airflow": {"schedule": []}}}', "1:38: $.options.airflow.schedule", ["something in it"]),
+        ('{"options": {"airflow": {"schedule": {"anny": 1}}}}', "1:39: $.options.airflow.schedule.anny", ['"any"?']),
+        ('{"options": {"airflow": {"timezone": "Mars"}}}', "1:38: $.options.airflow.timezone", ["IANA"]),
+        ('{"options": {"train": {"epochs": 0}}}', "1:34: $.options.train.epochs", ["at least 1"]),
+        ('{"enviroment": []}', "1:2: $.enviroment", ['Did you mean "environment"?']),
+        ('{"environment": "DATA_ROOT"}', "1:17: $.environment", ['Write ["DATA_ROOT"].']),
+        ('{"environment": {"A": "1"}}', "1:17: $.environment", ["Expected a list or null"]),
+        ('{"environment": [1]}', "1:18: $.environment[0]", ["Expected a string", '"DATA_ROOT"', "the number 1"]),
+        ('{"environment": ["A-B"]}', "1:18: $.environment[0]", ["letters, digits and _", '"A-B"']),
+        ('{"environment": ["${A}"]}', "1:18: $.environment[0]", ["name of an environment variable"]),
     ],
 )
 def test_broken_defaults(tmp_path: Path, content: str, place: str, words: list[str]) -> None:
@@ -272,7 +304,7 @@ def test_lint_takes_defaults_into_account(tmp_path: Path) -> None:
     """What the defaults say makes a warning needless, or due."""
     document = write(tmp_path / "p.json", {**SMALL, "options": {"airflow": {"catchup": True, "memory": "1GB"}}})
     assert [finding.problem.path for finding in lint_file(document)] == ["$.options.airflow.catchup"]
-    write_defaults(tmp_path, {"airflow": {"start_date": "2026-01-01", "runner": "process"}})
+    write_defaults(tmp_path, {"airflow": {"schedule": "@daily", "start_date": "2026-01-01", "runner": "process"}})
     assert [finding.problem.path for finding in lint_file(document)] == ["$.options.airflow.memory"]
 
 

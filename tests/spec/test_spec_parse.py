@@ -10,6 +10,7 @@ from dataclasses import FrozenInstanceError
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -19,8 +20,11 @@ from pipcook_provider.frameworks.reference import parse_reference
 from pipcook_provider.spec import (
     AirflowOptions,
     ArtifactSpec,
+    AssetCondition,
+    AssetSpec,
     Gpu,
     PipelineSpec,
+    Schedule,
     StageOptions,
     is_pipeline_document,
     load_pipeline_spec,
@@ -40,7 +44,8 @@ FULL: dict[str, Any] = {
         "train": {"epochs": 20, "gpu": "true"},
         "other": 1,
         "airflow": {
-            "schedule": "0 3 * * *",
+            "schedule": {"time": "0 3 * * *", "assets": {"any": ["digits", {"uri": "https://h/d.zip", "watch": True}]}},
+            "timezone": "Asia/Shanghai",
             "start_date": "2026-01-01",
             "catchup": True,
             "retries": 2.0,
@@ -49,16 +54,29 @@ FULL: dict[str, Any] = {
             "owner": "web",
             "pool": "p",
             "queue": "q",
+            "executor": "LocalExecutor",
             "priority_weight": 3,
             "max_active_runs": 1,
             "execution_timeout": 90.5,
+            "on_failure": ["team", "on-call", "team"],
             "description": "words",
             "runner": "docker",
             "image": {"gpu": "i:1", "cpu": None},
             "network": "training",
             "gpus": 2.0,
             "memory": "4 GiB",
-            "stages": {"model": {"image": "m:1", "gpu": True, "memory": "1GB", "queue": "q2"}, "artifact": None},
+            "stages": {
+                "model": {"image": "m:1", "gpu": True, "memory": "1GB", "queue": "q2"},
+                "datasource": {
+                    "pool": "p2",
+                    "executor": "CeleryExecutor",
+                    "priority_weight": -1.0,
+                    "retries": 0.0,
+                    "retry_delay": 7,
+                    "execution_timeout": 8,
+                },
+                "artifact": None,
+            },
             "env": {"KEY": "{{ conn.odps.login }}"},
         },
     },
@@ -96,8 +114,18 @@ def test_full_document() -> None:
     assert spec.train == {"epochs": 20, "gpu": "true"}
     assert spec.options == {"framework": "tensorflow@2.21", "train": {"epochs": 20, "gpu": "true"}, "other": 1}
     assert spec.airflow == AirflowOptions(
-        schedule="0 3 * * *",
-        start_date=datetime(2026, 1, 1, tzinfo=UTC),
+        schedule=Schedule(
+            time="0 3 * * *",
+            assets=AssetCondition(
+                "any",
+                (
+                    AssetSpec(name="digits", uri="digits"),
+                    AssetSpec(name="https://h/d.zip", uri="https://h/d.zip", watch=True, interval=300.0),
+                ),
+            ),
+        ),
+        timezone="Asia/Shanghai",
+        start_date=datetime(2026, 1, 1, tzinfo=ZoneInfo("Asia/Shanghai")),
         catchup=True,
         retries=2,
         retry_delay=30.0,
@@ -105,9 +133,11 @@ def test_full_document() -> None:
         owner="web",
         pool="p",
         queue="q",
+        executor="LocalExecutor",
         priority_weight=3,
         max_active_runs=1,
         execution_timeout=90.5,
+        on_failure=("team", "on-call"),
         description="words",
         runner="docker",
         image={"gpu": "i:1"},
@@ -116,11 +146,20 @@ def test_full_document() -> None:
         memory=4 * 2**30,
         stages={
             "model": StageOptions(image={"cpu": "m:1", "gpu": "m:1"}, gpu=True, memory=10**9, queue="q2"),
+            "datasource": StageOptions(
+                pool="p2",
+                executor="CeleryExecutor",
+                priority_weight=-1,
+                retries=0,
+                retry_delay=7.0,
+                execution_timeout=8.0,
+            ),
             "artifact": StageOptions(),
         },
         env={"KEY": "{{ conn.odps.login }}"},
     )
     assert isinstance(spec.airflow.retries, int)
+    assert isinstance(spec.airflow.stages["datasource"].retries, int)
     assert isinstance(spec.airflow.gpus, int)
     assert spec.document == FULL
     assert spec.gpu is Gpu.YES
@@ -134,6 +173,7 @@ def test_full_document() -> None:
         {"dataflow": [], "artifacts": [], "options": {}},
         {"options": {"framework": None, "train": None, "airflow": None}},
         {"options": {"train": {}, "airflow": dict.fromkeys(FULL["options"]["airflow"])}},
+        {"options": {"airflow": {"on_failure": [], "stages": {}, "tags": []}}},
     ],
 )
 def test_what_is_absent_is_empty(extra: dict[str, Any]) -> None:
@@ -161,63 +201,6 @@ def test_other_spellings() -> None:
 def test_gpu(gpu: object, expected: Gpu) -> None:
     """A GPU is required by true or "true", as in the framework's own script, and wanted by "auto"."""
     assert parse({**SMALL, "options": {"train": {"gpu": gpu}}}).gpu is expected
-
-
-@pytest.mark.parametrize(
-    "schedule",
-    [
-        *(
-            "*/5 0-6,12 1 jan MON-FRI",
-            "0 0 29 2 *",
-            "0 0 L * *",
-            "0 0 * * 5#3",
-            " 0 3 * * * ",
-            "0 0 * * * 30",
-            "0 0 * * * 0 *",
-        ),
-        *("@once", "@quarterly", "@midnight", "@continuous"),
-    ],
-)
-def test_schedule(schedule: str) -> None:
-    """A schedule that Airflow understands is taken as it is."""
-    assert parse({**SMALL, "options": {"airflow": {"schedule": schedule}}}).airflow.schedule == schedule.strip()
-
-
-def test_schedule_agrees_with_airflow() -> None:
-    """What passes for a schedule, Airflow's timetable accepts, and what is refused, it cannot use."""
-    from airflow.exceptions import AirflowTimetableInvalid
-    from airflow.timetables.base import TimeRestriction
-    from airflow.timetables.trigger import CronTriggerTimetable
-
-    everything = TimeRestriction(earliest=None, latest=None, catchup=False)
-    fields = ("*", "5", "0", "99", "x", "*/0", "1-3", "3-1", "mon", "L", "31", "1#6")
-    verdicts = set()
-    for index in range(5):
-        for field in fields:
-            expression = " ".join([*["0"] * index, field, *["*"] * (4 - index)])
-            try:
-                timetable = CronTriggerTimetable(expression, timezone="UTC")
-                timetable.validate()
-                timetable.next_dagrun_info(last_automated_data_interval=None, restriction=everything)
-                usable = True
-            except (AirflowTimetableInvalid, ValueError):
-                usable = False
-            try:
-                parse({**SMALL, "options": {"airflow": {"schedule": expression}}})
-                passed = True
-            except SpecError:
-                passed = False
-            assert passed is usable, expression
-            verdicts.add(passed)
-    assert verdicts == {True, False}
-
-
-def test_continuous_runs_one_at_a_time() -> None:
-    """Airflow takes ``@continuous`` with one active run only, so that is what a document without a number gets."""
-    for extra in ({}, {"max_active_runs": None}, {"max_active_runs": 1.0}):
-        airflow = {"schedule": "@continuous", **extra}
-        assert parse({**SMALL, "options": {"airflow": airflow}}).airflow.max_active_runs == 1
-    assert parse({**SMALL, "options": {"airflow": {"schedule": "@daily"}}}).airflow.max_active_runs is None
 
 
 def test_framework_forms_are_those_that_can_be_had() -> None:
@@ -291,6 +274,64 @@ def test_start_date_keeps_its_offset() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2026-07-01", datetime(2026, 6, 30, 16, tzinfo=UTC)),
+        ("2026-07-01T08:00:00", datetime(2026, 7, 1, 0, tzinfo=UTC)),
+        ("2026-07-01T08:00:00+02:00", datetime(2026, 7, 1, 6, tzinfo=UTC)),
+        ("2026-07-01T08:00:00Z", datetime(2026, 7, 1, 8, tzinfo=UTC)),
+    ],
+)
+def test_start_date_is_on_the_clock_of_the_timezone(text: str, expected: datetime) -> None:
+    """A start date is in the time zone where one is named; an offset of its own says which moment is meant."""
+    options = {"airflow": {"start_date": text, "timezone": "Asia/Shanghai"}}
+    start = parse({**SMALL, "options": options}).airflow.start_date
+    assert start == expected
+    assert start is not None
+    assert str(start.tzinfo) == "Asia/Shanghai"
+
+
+def test_cron_runs_on_the_clock_of_the_timezone() -> None:
+    """Airflow reads a schedule by the clock of the start date's zone, summer time included."""
+    from airflow.sdk import DAG
+
+    airflow = parse(
+        {**SMALL, "options": {"airflow": {"start_date": "2026-01-01", "timezone": "Europe/Berlin"}}}
+    ).airflow
+    dag = DAG("zone", schedule="0 3 * * *", start_date=airflow.start_date)
+    assert dag.timezone.name == "Europe/Berlin"
+    assert dag.start_date == datetime(2025, 12, 31, 23, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("train", "words"),
+    [
+        ({"epochs": 0}, ["a number of at least 1", "found 0"]),
+        ({"epochs": 0.5}, ["at least 1"]),
+        ({"batchSize": -1}, ["at least 1"]),
+        ({"learningRate": 0}, ["a number above 0"]),
+        ({"learningRate": -1e-3}, ["above 0"]),
+        ({"seed": -1}, ["at least 0"]),
+        ({"hiddenLayerUnits": 0}, ["at least 1"]),
+        ({"patience": -1}, ["at least 0"]),
+    ],
+)
+def test_training_parameter_out_of_range(train: dict[str, Any], words: list[str]) -> None:
+    """A number that no script can train with is refused before anything runs."""
+    ((path, message),) = problems({**SMALL, "options": {"train": train}})
+    assert path == f"$.options.train.{next(iter(train))}"
+    assert [word for word in words if word not in message] == []
+
+
+@pytest.mark.parametrize("value", [None, "", "0", "10", True, ["10"], {"from": 0}, 1, 10, 1e300, 2**62])
+def test_training_parameters_of_any_type_pass(value: Any) -> None:
+    """A script may take whatever it likes: only numbers of the known parameters have a range."""
+    names = ("epochs", "batchSize", "learningRate", "seed", "hiddenLayerUnits", "patience", "validationRequired")
+    train = dict.fromkeys(names, value) | {"other": -1, "optimizer": {"rate": -1}}
+    assert parse({**SMALL, "options": {"train": train}}).train == train
+
+
+@pytest.mark.parametrize(
     ("stated", "origin", "uri"),
     [
         ("/dags/vision/p.json", "/runs/1/pipeline-config.json", "file:///dags/vision/m.py"),
@@ -320,6 +361,20 @@ def test_file(tmp_path: Path) -> None:
     spec = load_pipeline_spec(path)
     assert spec.origin == str(path)
     assert spec.model.path == tmp_path / "m.py"
+
+
+def test_copy_of_a_document_from_elsewhere(tmp_path: Path) -> None:
+    """A copy of a document from a URL is read as if it lay there: its scripts, and its errors, have that address."""
+    path = tmp_path / "copy.json"
+    path.write_text(json.dumps(SMALL), encoding="utf-8")
+    spec = load_pipeline_spec(path, "https://h/team/p.json?v=1")
+    assert (spec.origin, spec.model.uri) == ("https://h/team/p.json?v=1", "https://h/team/m.py")
+    path.write_text(json.dumps({**SMALL, "model": ""}), encoding="utf-8")
+    with pytest.raises(SpecError, match=r"^https://h/team/p\.json:1:\d+: \$\.model: ") as caught:
+        load_pipeline_spec(path, "https://h/team/p.json")
+    assert caught.value.origin == "https://h/team/p.json"
+    with pytest.raises(SpecError, match="netrc"):
+        load_pipeline_spec(path, "https://me:pw@h/p.json")
 
 
 def test_all_problems_at_once_in_order() -> None:
@@ -441,7 +496,26 @@ def test_one_problem(document: Any, path: str, words: list[str]) -> None:
         ({"env": {"": "1"}}, "env['']", ["environment variable"]),
         ({"env": {"A\n": "1"}}, r"env['A\n']", ["environment variable"]),
         ({"env": {"A": "a\0b"}}, "env.A", ["NUL"]),
-        ({"schedule": ["@daily"]}, "schedule", ["Expected a string or null"]),
+        ({"schedule": 86400}, "schedule", ["Expected a string, a list, an object or null", "the number 86400."]),
+        ({"timezone": "Asia/Shangai"}, "timezone", ["IANA", 'Did you mean "Asia/Shanghai"?']),
+        ({"timezone": "Shanghai"}, "timezone", ['Did you mean "Asia/Shanghai"?']),
+        ({"timezone": "America"}, "timezone", ['found "America", which is none']),
+        ({"timezone": "GMT+8"}, "timezone", ["An offset knows no summer time"]),
+        ({"timezone": "+08:00"}, "timezone", ["name a place of that zone"]),
+        ({"timezone": "../../etc/passwd"}, "timezone", ["which is none"]),
+        ({"timezone": "/etc/localtime"}, "timezone", ["which is none"]),
+        ({"timezone": "a\0b"}, "timezone", ["which is none"]),
+        ({"timezone": "x" * 300}, "timezone", ["which is none"]),
+        ({"timezone": ""}, "timezone", ["empty string", "write null"]),
+        ({"timezone": 8}, "timezone", ["Expected a string or null"]),
+        ({"timezone": "Asia/Shangai", "start_date": "2026-01-01"}, "timezone", ["Asia/Shanghai"]),
+        ({"executor": ""}, "executor", ["empty string"]),
+        ({"executor": ["LocalExecutor"]}, "executor", ["Expected a string or null"]),
+        ({"on_failure": ""}, "on_failure", ["empty string"]),
+        ({"on_failure": {"name": "team"}}, "on_failure", ["Expected a string, a list or null"]),
+        ({"on_failure": ["team", ""]}, "on_failure[1]", ["empty string"]),
+        ({"on_failure": [None]}, "on_failure[0]", ["Expected a string", "found null"]),
+        ({"onfailure": "team"}, "onfailure", ['Did you mean "on_failure"?']),
         ({"start_date": "01.02.2026"}, "start_date", ['"2026-01-01"', "year, month and day"]),
         ({"start_date": "2026-13-01"}, "start_date", ["month must be in 1..12"]),
         ({"start_date": 20260101}, "start_date", ["Expected a string or null"]),
@@ -482,6 +556,12 @@ def test_one_problem(document: Any, path: str, words: list[str]) -> None:
         ({"stages": {"model": {"memory": "1B"}}}, "stages.model.memory", ["6MiB", '"1B"']),
         ({"stages": {"model": {"memroy": "1GB"}}}, "stages.model.memroy", ['Did you mean "memory"?']),
         ({"stages": {"model": {"pool": ""}}}, "stages.model.pool", ["empty string"]),
+        ({"stages": {"model": {"executor": 1}}}, "stages.model.executor", ['Write "1".']),
+        ({"stages": {"model": {"retries": -1}}}, "stages.model.retries", ["at least 0"]),
+        ({"stages": {"model": {"retry_delay": 31536001}}}, "stages.model.retry_delay", ["at most 31536000"]),
+        ({"stages": {"model": {"execution_timeout": 0}}}, "stages.model.execution_timeout", ["above 0"]),
+        ({"stages": {"model": {"priority_weight": 2**31}}}, "stages.model.priority_weight", ["at most 2147483647"]),
+        ({"stages": {"model": {"retires": 1}}}, "stages.model.retires", ['Did you mean "retries"?']),
         ({"env": {"A": 1}}, "env.A", ['Write "1".']),
         ({"env": ["A=1"]}, "env", ["Expected an object or null"]),
         ({"startDate": "2026-01-01"}, "startDate", ['Did you mean "start_date"?']),
@@ -587,8 +667,8 @@ def test_public_names() -> None:
     """The face of the package changes on purpose only, and every name in it exists."""
     assert [name for name in spec_package.__all__ if not hasattr(spec_package, name)] == []
     assert set(spec_package.__all__) == {
-        *("AirflowOptions", "ArtifactSpec", "Gpu", "Parameter", "PipelineSpec"),
-        *("SCHEMA_PATH", "ScriptSpec", "StageOptions"),
+        *("AirflowOptions", "ArtifactSpec", "AssetCondition", "AssetSpec", "Duration", "Gpu", "Parameter"),
+        *("DEFAULTS_SCHEMA_PATH", "PipelineSpec", "SCHEMA_PATH", "Schedule", "ScriptSpec", "StageOptions"),
         *("is_pipeline_document", "lint_pipeline", "load_pipeline_spec", "parse_pipeline"),
     }
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pipcook_provider.masking import holds_credentials, masked
-from pipcook_provider.spec.uri import absolute_origin, parse_query, resolve_script
+from pipcook_provider.spec import Parameter
+from pipcook_provider.spec.uri import absolute_origin, parse_query, resolve_script, with_query
 
 DIGEST = "sha256=" + "0a" * 32
 
@@ -212,3 +213,145 @@ def test_absolute_origin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     assert absolute_origin("https://h/p.json") == "https://h/p.json"
     assert absolute_origin("../q.json", "/dags/x/p.json") == "/dags/q.json"
     assert absolute_origin("../q.json", "https://h/x/p.json") == "https://h/q.json"
+
+
+@pytest.mark.parametrize(
+    ("query", "parameters"),
+    [
+        (
+            "url=data/{{ ds }}.zip&x={{ macros.ds_add(ds, 7) }}",
+            {"url": "data/{{ ds }}.zip", "x": "{{ macros.ds_add(ds, 7) }}"},
+        ),
+        ("a={{ x + y }}&b=1+2", {"a": "{{ x + y }}", "b": "1 2"}),
+        ("a={{ x & y }}&b={{ 5 % 3 }}&c=%26", {"a": "{{ x & y }}", "b": "{{ 5 % 3 }}", "c": "&"}),
+        ("a={{ '%41?#=' }}=%41", {"a": "{{ '%41?#=' }}=A"}),
+        ("a={% if x == 1 %}1&2{% endif %}&b", {"a": "{% if x == 1 %}1", "2{% endif %}": None, "b": None}),
+        ("a={% if x == '&' %}1{% endif %}", {"a": "{% if x == '&' %}1{% endif %}"}),
+        ("a={# 1 & 2 #}3", {"a": "{# 1 & 2 #}3"}),
+        ("a=1&a={{ ds }}&{{ ds }}=1", {"a": ["1", "{{ ds }}"], "{{ ds }}": "1"}),
+        ("a={{ ds&b=1", {"a": "{{ ds", "b": "1"}),
+        ("a={x}&b={", {"a": "{x}", "b": "{"}),
+        ("a=%7B%7B ds %7D%7D", {"a": "{{ ds }}"}),
+        ("a={{ '数' }}", {"a": "{{ '数' }}"}),
+    ],
+)
+def test_templates_in_a_query(query: str, parameters: dict[str, object]) -> None:
+    """What stands in a template belongs to the template, and the query's rules hold around it."""
+    assert parse_query(query) == parameters
+    for place in ("", "https://h/", "file:///s/"):
+        assert resolve_script(f"{place}d.py?{query}#{DIGEST}", "/dags/p.json").parameters == parameters
+
+
+def test_no_server_sees_a_template() -> None:
+    """An address is fetched with its query once the templates are rendered; until then, without."""
+    written = f"https://h/d.py?day={{{{ ds }}}}&token=1#{DIGEST}"
+    assert resolve_script(written, "/p.json").reference == f"https://h/d.py#{DIGEST}"
+    rendered = with_query(written, {**resolve_script(written, "/p.json").parameters, "day": "2026-01-01"})
+    assert resolve_script(rendered, "/p.json").reference == f"https://h/d.py?day=2026-01-01&token=1#{DIGEST}"
+    unclosed = resolve_script("https://h/d.py?day={{ ds", "/p.json")
+    assert unclosed.reference == "https://h/d.py?day=%7B%7B%20ds"
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        *(
+            "data-{{ ds }}.py",
+            "{{ folder }}/d.py?x=1",
+            "https://{{ host }}/d.py",
+            "https://h/{% if a %}b{% endif %}.py",
+        ),
+        *("{{ script }}", "d{# a #}.py", "d.py#{{ digest }}", f"d.py?x=1#{{{{ a }}}}{DIGEST}", "{{ '?' }}/d.py"),
+    ],
+)
+def test_templates_belong_to_the_query(reference: str) -> None:
+    """Which file runs is known before a run: a template elsewhere than in the query is refused."""
+    for origin in ("/p.json", "https://h/p.json"):
+        with pytest.raises(ValueError, match=r"templates in the query only, found \{"):
+            resolve_script(reference, origin)
+
+
+@pytest.mark.parametrize(
+    ("reference", "parameters", "expected"),
+    [
+        ("d.py", {}, "d.py"),
+        ("d.py?a=1", {}, "d.py"),
+        ("d.py?a=1", {"b": "2"}, "d.py?b=2"),
+        (
+            "./a b/数 %41.py?x",
+            {"size": ["32", "32"], "flag": None, "empty": ""},
+            "./a b/数 %41.py?size=32&size=32&flag&empty=",
+        ),
+        (
+            f" https://h:8/s@1/d.py?x=1#{DIGEST} ",
+            {"u": "http://h/z?k=v&n"},
+            f"https://h:8/s@1/d.py?u=http://h/z?k=v%26n#{DIGEST}",
+        ),
+        (f"d.py#{DIGEST}", {"a": "1"}, f"d.py?a=1#{DIGEST}"),
+        ("d.py?x={{ '?#' }}", {"day": "{{ ds + '&' }}.zip"}, "d.py?day={{ ds + '&' }}.zip"),
+        ("d.py", {"a": "1 + 2 & 3 % # ="}, "d.py?a=1%20%2B%202%20%26%203%20%25%20%23%20="),
+        ("d.py", {"?a=b": "{ {{ x }}{{"}, "d.py?%3Fa%3Db=%7B%20{{ x }}%7B%7B"),
+    ],
+)
+def test_with_query(reference: str, parameters: dict[str, Parameter], expected: str) -> None:
+    """A reference gets another query, readable and escaped, and keeps path and digest as they were written."""
+    assert with_query(reference, parameters) == expected
+    assert resolve_script(expected, "/dags/p.json").parameters == dict(sorted(parameters.items()))
+
+
+VALUES = (
+    *(
+        "",
+        "a",
+        "a b",
+        "a+b",
+        "a&b=c",
+        "100%",
+        "%41",
+        "%zz",
+        "#",
+        "?",
+        "??",
+        "=",
+        "数据",
+        "\U0001f600",
+        "\n\t\x01",
+        "{",
+        "}}",
+    ),
+    *(
+        "{{ ds }}",
+        "{{ a\n}}",
+        "{{ '&' }}{% if x %}",
+        "{{{ x }}",
+        "{{ {'a': 1} }}",
+        "{{ ds",
+        "'\"{{ '}}' }}\"",
+        "{#&#}#",
+    ),
+    *("{{ ds }}%41{{ ts }}", "{ {{ ds }}", "{{'", "}}{{ ds }}", "%7B%7B ds }}", "a" * 5000),
+)
+
+
+@pytest.mark.parametrize("reference", ["d.py", "./a b.py?old=1", f"https://h/d.py?x#{DIGEST}", "d.py?{{ '#' }}"])
+def test_query_round_trip(reference: str) -> None:
+    """Whatever parameters hold, taking the written query apart gives them again."""
+    for key in VALUES:
+        for value in VALUES:
+            parameters: dict[str, Parameter] = {key: value, f"{key}x": [value, None, "", value], f"{key}y": None}
+            written = with_query(reference, parameters)
+            query = written.partition("?")[2].removesuffix(f"#{DIGEST}")
+            assert parse_query(query) == dict(sorted(parameters.items()))
+            assert with_query(written, parameters) == written
+
+
+def test_half_a_character_is_no_parameter() -> None:
+    """What no URI can carry is refused with the parameter's name."""
+    with pytest.raises(ValueError, match='the parameter "a", found half of one'):
+        with_query("d.py", {"a": "\ud800"})
+
+
+@pytest.mark.parametrize("query", ["{{" * 100_000, "a={{}}&" * 100_000, "{" * 400_000, "a={{ '" * 100_000])
+def test_hostile_queries(query: str) -> None:
+    """However many braces a query has, it is read in one go."""
+    assert resolve_script(f"d.py?{query}", "/p.json").parameters

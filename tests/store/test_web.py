@@ -12,7 +12,7 @@ from http_server import Server, serving
 
 from pipcook_provider.errors import CacheError, FetchError, FetchNotFound, IntegrityError, OriginError
 from pipcook_provider.settings import Settings
-from pipcook_provider.store.web import fetch_cached, is_pinned, read_document
+from pipcook_provider.store.web import fetch_cached, read_document
 
 TAGGED = {"ETag": '"1"'}
 COMMIT = "4b3d60c" + 33 * "a"
@@ -59,46 +59,6 @@ def test_digest(server: Server, settings: Settings) -> None:
     assert fetch_cached(f"{url}#sha256={digest(b'one')}", settings).read_bytes() == b"one"
     assert fetch_cached(f"{server.url}/b.py#sha256={digest(b'one')}", settings).read_bytes() == b"one"
     assert server.hits == {"/a.py": 2}
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/gh/o/r@2232184/a.py",
-        "/gh/o/r@4b3d60c/a.py",
-        "/gh/o/r%404b3d60c/a.py",
-        f"/o/r/{COMMIT}/a.py",
-        f"/gh/o/r@{COMMIT}/a.py",
-        f"/o/r/{40 * '1'}/a.py",
-        "/npm/@scope/p@1.2.3/a.py",
-        "/npm/p@1.2.3-beta.1/a.py",
-        "/p@1.2.3",
-    ],
-)
-def test_is_pinned(path: str) -> None:
-    """A commit and an exact version in the path pin an address."""
-    assert is_pinned(f"https://h{path}")
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "https://h/gh/o/r@main/a.py",
-        "https://h/gh/o/r@20240131/a.py",
-        "https://h/gh/o/r@defaced/a.py",
-        "https://h/gh/o/r@4b3d60/a.py",
-        "https://h/npm/p@1.2/a.py",
-        "https://h/npm/p@1.2.3.py",
-        "https://h/4b3d60c/a.py",
-        f"https://h/{COMMIT}0/a.py",
-        f"https://h/a.py?commit=/{COMMIT}/",
-        f"https://h/a.py#@{COMMIT}",
-        "https://u:p@4b3d60c/a.py",
-    ],
-)
-def test_is_not_pinned(url: str) -> None:
-    """Branches, dates, words and ranges of versions do not, nor does anything outside the path."""
-    assert not is_pinned(url)
 
 
 def test_stale(server: Server, settings: Settings) -> None:

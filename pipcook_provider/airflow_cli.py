@@ -16,6 +16,7 @@ from airflow.cli.cli_config import ActionCommand, Arg
 
 if TYPE_CHECKING:
     from pipcook_provider.settings import Settings
+    from pipcook_provider.templating import ConnectionFields
 
 #: What the help names: asking the command itself would have every ``airflow`` command import it.
 COMMANDS = ("train", "lint", "lock", "framework", "clean")
@@ -50,7 +51,8 @@ def run(options: argparse.Namespace) -> None:
         # Airflow logs to stdout, which is for the command's result, such as JSON.
         if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
             handler.setStream(sys.stderr)
-    sys.exit(main(options.arguments, program="airflow pipcook", load_settings=_settings))
+    arguments = options.arguments
+    sys.exit(main(arguments, program="airflow pipcook", load_settings=_settings, find_connection=_find_connection))
 
 
 def _settings() -> Settings:
@@ -58,6 +60,13 @@ def _settings() -> Settings:
 
     with _reading_the_metastore():
         return PipcookFrameworkHook().settings()
+
+
+def _find_connection(settings: Settings, conn_id: str) -> ConnectionFields:
+    from pipcook_provider.operators.templates import find_connection
+
+    with _reading_the_metastore():
+        return find_connection(settings, conn_id)
 
 
 @contextmanager

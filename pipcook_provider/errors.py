@@ -15,6 +15,7 @@ The tree, with what each one means::
     │   ├── FrameworkNotFound   no cache entry, mirror file or recipe answers to the name
     │   └── FrameworkBuildError an installer failed
     ├── ParameterError          a run was triggered with a parameter that its document does not have
+    ├── TemplateError           a template of a document cannot be rendered, or names what it may not have
     ├── WorkspaceError          a run's folder is missing, in use or not writable
     ├── ArtifactError           an artifact processor is unknown or refused its options
     ├── DatasetError            a sample cannot be carried between stages unchanged
@@ -136,6 +137,10 @@ class FrameworkBuildError(FrameworkError):
 
 class ParameterError(PipcookError):
     """A run was triggered with a parameter that its document does not have."""
+
+
+class TemplateError(PipcookError):
+    """A template of a document cannot be rendered, or names what it may not have."""
 
 
 class WorkspaceError(PipcookError):

@@ -98,6 +98,20 @@ def test_connection_of_the_database(airflow_command: Airflow, server: Server, mo
     assert server.authorizations["/pipeline.json"] == "Bearer t0ken"
 
 
+def test_connection_in_a_template(airflow_command: Airflow, write_pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Templates have the connections that the settings allow."""
+    monkeypatch.setenv("AIRFLOW_CONN_DB", "postgres://me:sesame@db.example.com/shop")
+    monkeypatch.setenv("PIPCOOK_TEMPLATE_CONNECTIONS", "db")
+    model = "import os\ndef train(runtime, options, context):\n    assert os.environ['PASSWORD'] == 'sesame'\n"
+    model += "    runtime.save_model(options['host'].encode(), 'host.txt')\n"
+    options = {"airflow": {"env": {"PASSWORD": "{{ conn.db.password }}"}}}
+    document = write_pipeline(model="model.py?host={{ conn.db.host }}", scripts={"model.py": model}, options=options)
+    out = document.parent / "out"
+    told = airflow_command("pipcook", "train", str(document), "-o", str(out))
+    assert told.returncode == 0, told.stderr
+    assert (out / "model" / "host.txt").read_text() == "db.example.com"
+
+
 def test_declared() -> None:
     """The provider's info names a function that is there."""
     (name,) = get_provider_info()["cli"]

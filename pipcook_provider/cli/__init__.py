@@ -16,6 +16,7 @@ from pipcook_provider.cli import framework, housekeeping, lint, lock, train
 from pipcook_provider.cli.base import FAILED, Commands
 from pipcook_provider.errors import PipcookError, ScriptError
 from pipcook_provider.settings import Settings
+from pipcook_provider.templating import ConnectionFields
 
 _INTERRUPTED = 130
 
@@ -25,14 +26,16 @@ def main(
     *,
     program: str = "pipcook",
     load_settings: Callable[[], Settings] = Settings.load,
+    find_connection: Callable[[Settings, str], ConnectionFields] | None = None,
 ) -> int:
     """Run the command; return its exit status: 0, 1 for a failure, 2 for wrong usage, 130 after Ctrl-C.
 
     :param arguments: by default those of this process.
     :param program: what a person typed to get here.
     :param load_settings: how the settings are had, once the arguments are known to be right.
+    :param find_connection: what templates may have of an Airflow connection, by its id; None where there are none.
     """
-    options = _parser(program).parse_args(arguments)
+    options = _parser(program).parse_args(arguments, argparse.Namespace(find_connection=find_connection))
     try:
         with _leaving_in_order():
             settings = load_settings()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pipcook_provider.cli.base import Commands, add_mirrors, with_mirrors
+from pipcook_provider.cli.base import Commands, add_mirrors, argument, with_mirrors
 from pipcook_provider.errors import PipcookError
 from pipcook_provider.settings import RUNNERS, Settings
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pipcook_provider.spec import PipelineSpec
     from pipcook_provider.stages import StageResult
     from pipcook_provider.store.workspace import Workspace
+    from pipcook_provider.templating import Templates
 
 
 def add_commands(commands: Commands) -> None:
@@ -37,6 +39,12 @@ def add_commands(commands: Commands) -> None:
     )
     train.add_argument(
         "--runner", choices=RUNNERS, help="where stages run (default: as the document says, else the settings)"
+    )
+    train.add_argument(
+        "--logical-date",
+        type=argument(_read_date),
+        metavar="DATE",
+        help="what templates such as {{ ds }} stand for: a date, or a date and time (UTC unless it says; default: now)",
     )
     add_mirrors(train)
     train.add_argument("--nocache", action="store_true", help="fetch the framework again although it is cached")
@@ -62,7 +70,14 @@ def _train(options: argparse.Namespace, settings: Settings) -> int:
     results: list[StageResult] = []
     failures: list[PipcookError] = []
     with workspace.alone(), open_console(titles) as console:
-        runner = StageRunner(settings, launcher, console, refresh=options.nocache, everything_here=True)
+        runner = StageRunner(
+            settings,
+            launcher,
+            console,
+            refresh=options.nocache,
+            everything_here=True,
+            templates=_templates(options, settings, spec),
+        )
         console.begin(PREPARE)
         try:
             runner.prepare(spec, workspace)
@@ -88,6 +103,32 @@ def _train(options: argparse.Namespace, settings: Settings) -> int:
     if failures:
         raise failures[-1]
     return 0
+
+
+def _read_date(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as exc:
+        raise ValueError(f"expected a date such as 2026-01-01 or 2026-01-01T08:00+08:00, found {text!r}") from exc
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _templates(options: argparse.Namespace, settings: Settings, spec: PipelineSpec) -> Templates:
+    """Return what renders the document's templates as Airflow would for a run of the date that the options name."""
+    from pipcook_provider.plan import run_parameters
+    from pipcook_provider.templating import Templates
+
+    @cache
+    def values() -> Mapping[str, Any]:
+        from pipcook_provider.templating.day import values_of_day
+
+        params = {parameter.name: parameter.value for parameter in run_parameters(spec)}
+        return values_of_day(options.logical_date or datetime.now(UTC), Path(spec.origin).stem, params)
+
+    templates = Templates(lambda name: values().get(name))
+    if options.find_connection is None:
+        return templates
+    return replace(templates, connection=partial(options.find_connection, settings))
 
 
 def _tell(workspace: Workspace, results: Sequence[StageResult], *, as_json: bool) -> None:

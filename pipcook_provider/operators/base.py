@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 from airflow.sdk import BaseOperator, Context
+from airflow.sdk.log import redact  # type: ignore[attr-defined] # it comes from a private place
 
 from pipcook_provider.errors import PipcookError, ScriptError
 from pipcook_provider.launchers.base import Launcher
+from pipcook_provider.operators.assets import publish_assets
 from pipcook_provider.runtime.messages import Log, Message, Metric, Progress, describe_figures
 
 if TYPE_CHECKING:
@@ -31,8 +33,8 @@ def airflow_errors(log: Logger) -> Iterator[None]:
         yield
     except PipcookError as exc:
         if isinstance(exc, ScriptError) and exc.details:
-            log.error("%s", exc.details.rstrip())
-        raise (AirflowException if exc.retryable else AirflowFailException)(str(exc)) from None
+            log.error("%s", redact(exc.details.rstrip()))
+        raise (AirflowException if exc.retryable else AirflowFailException)(redact(str(exc))) from None
 
 
 def open_workspace(context: Context, prepare_task_id: str) -> Workspace:
@@ -65,24 +67,29 @@ class PipcookOperator(BaseOperator):
             self._launcher.stop()
 
     @contextmanager
-    def _stage_runner(self, runner: str | None = None) -> Iterator[StageRunner]:
+    def _stage_runner(self, context: Context, runner: str | None = None) -> Iterator[StageRunner]:
         """Yield what runs stages, where the settings say unless ``runner`` is given; its errors leave as Airflow's."""
         from pipcook_provider.hooks.framework import PipcookFrameworkHook
         from pipcook_provider.launchers import open_launcher
+        from pipcook_provider.operators.templates import templates_of
         from pipcook_provider.stages import StageRunner
 
         with airflow_errors(self.log):
             settings = PipcookFrameworkHook().settings()
             self._launcher = open_launcher(runner or settings.runner, settings)
             try:
-                yield StageRunner(settings, self._launcher, TaskLog(self.log))
+                templates = templates_of(context, settings)
+                yield StageRunner(settings, self._launcher, TaskLog(self.log), templates=templates)
             finally:
                 self._launcher = None
 
     def _run_stage(self, context: Context, stage: str, prepare_task_id: str) -> dict[str, Any]:
         """Run a stage in the workspace that the task ``prepare_task_id`` of this run made; return its XCom."""
-        with self._stage_runner("process") as runner:
-            return asdict(runner.run(open_workspace(context, prepare_task_id), stage))
+        with self._stage_runner(context, "process") as runner:
+            workspace = open_workspace(context, prepare_task_id)
+            result = asdict(runner.run(workspace, stage))
+            publish_assets(self, context, workspace, result)
+            return result
 
 
 class Logger(Protocol):
@@ -99,7 +106,10 @@ class Logger(Protocol):
 
 
 class TaskLog:
-    """Writes what a stage tells into the task's log, as it happens."""
+    """Writes what a stage tells into the task's log, as it happens.
+
+    Secrets are masked here, not only by Airflow: what its executors write to their own output is not.
+    """
 
     def __init__(self, log: Logger) -> None:
         self._log = log
@@ -109,7 +119,7 @@ class TaskLog:
         """Log a message; of quick successions of progress, one a second."""
         match message:
             case Log(level=level, text=text):
-                (self._log.warning if level == "warning" else self._log.info)("%s", text)
+                (self._log.warning if level == "warning" else self._log.info)("%s", redact(text))
             case Metric(name=name, value=value, step=step):
                 self._log.info("metric %s %.4g%s", name, value, "" if step is None else f" (step {step})")
             case Progress(value=value, extend_data=extend_data):
@@ -120,4 +130,4 @@ class TaskLog:
 
     def output(self, line: str) -> None:
         """Log a line that user code printed."""
-        self._log.info("%s", line)
+        self._log.info("%s", redact(line))

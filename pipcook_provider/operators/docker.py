@@ -21,6 +21,7 @@ from docker.utils import parse_bytes
 from pipcook_provider.errors import EngineError, StageCrashed, StageKilled
 from pipcook_provider.launchers.docker import ContainerOptions, DockerLauncher, Engine
 from pipcook_provider.launchers.docker.engine import client_arguments
+from pipcook_provider.operators.assets import publish_assets
 from pipcook_provider.operators.base import TaskLog, airflow_errors, open_workspace
 
 if TYPE_CHECKING:
@@ -113,7 +114,9 @@ class PipcookDockerOperator(ResumableJobMixin, DockerOperator):
     def execute(self, context: Context) -> Any:
         """Run the stage to its end, or take over the container of an earlier try that still runs it."""
         with airflow_errors(self.log), self._open_session(context):
-            return self.execute_resumable(context)
+            result = self.execute_resumable(context)
+            publish_assets(self, context, self._opened.workspace, result)
+            return result
 
     def on_kill(self) -> None:
         """End and remove the container; let none begin, where there is none yet."""
@@ -179,6 +182,7 @@ class PipcookDockerOperator(ResumableJobMixin, DockerOperator):
 
     @contextmanager
     def _open_session(self, context: Context) -> Iterator[None]:
+        from pipcook_provider.operators.templates import templates_of
         from pipcook_provider.stages import StageRunner
 
         workspace = open_workspace(context, self.prepare_task_id)
@@ -186,9 +190,9 @@ class PipcookDockerOperator(ResumableJobMixin, DockerOperator):
         listener = TaskLog(self.log)
         with self._temporary_folder() as folder:
             launcher = DockerLauncher(self._engine(), self._settings, self._options(context, labels, folder))
-            self._session = _Session(
-                StageRunner(self._settings, launcher, listener), launcher, workspace, labels, listener
-            )
+            templates = templates_of(context, self._settings)
+            runner = StageRunner(self._settings, launcher, listener, templates=templates)
+            self._session = _Session(runner, launcher, workspace, labels, listener)
             try:
                 if self._killed:
                     raise StageKilled("The stage was stopped from outside before it began.")

@@ -18,8 +18,8 @@ class StageResult:
 
     :param task_id: the stage.
     :param seconds: wall time.
-    :param value: what the stage's role reports: ``samples`` per split, the model's ``files`` and ``bytes``, what an
-        artifact processor ``built``.
+    :param value: what the stage's role reports: ``samples`` per split, the model's ``files``, ``bytes`` and ``digest`` (of its
+        folder), what an artifact processor ``built``.
     :param metrics: what the script measured for the whole run, or else the last value of each metric of its steps; None
         for what is no finite number.
     """

@@ -78,10 +78,13 @@ def initialization_context(
     )
 
 
-def launch_of(spec: PipelineSpec, workspace: Workspace, context: StageContext, site: Site, subject: str) -> Launch:
+def launch_of(
+    workspace: Workspace, context: StageContext, site: Site, subject: str, environment: Mapping[str, str]
+) -> Launch:
     """Return what a launcher is given to run the stage of a context document, which lies in the workspace.
 
     :param subject: what runs, as errors name it.
+    :param environment: the variables that the document declares, rendered.
     """
     is_script = context.script is not None
     described = workspace.context(context.stage).relative_to(workspace.root)
@@ -92,7 +95,7 @@ def launch_of(spec: PipelineSpec, workspace: Workspace, context: StageContext, s
         context=described,
         subject=subject,
         framework=Path(context.framework) if context.framework else None,
-        environment=spec.airflow.env,
+        environment=environment,
         script_uris=_script_uris(context),
         reads=("scripts", "data", *workspace.kept(), *inputs) if is_script else ("model",),
         writes=("data", "cache") if is_script else (workspace.relative(workspace.partial_output(context.stage)),),

@@ -31,10 +31,12 @@ from pipcook_provider.stages.launching import (
 from pipcook_provider.stages.listening import ListenerReport, Recorder
 from pipcook_provider.stages.needs import stage_needs
 from pipcook_provider.stages.places import Place, Places, WantedFramework
+from pipcook_provider.stages.rendering import rendered_environment, with_rendered_queries
 from pipcook_provider.stages.scripts import collect_scripts
 from pipcook_provider.stages.targets import as_published, made_for, target_path
 from pipcook_provider.store.publish import publish
 from pipcook_provider.store.workspace import Workspace
+from pipcook_provider.templating import Templates
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class StageRunner:
     :param listener: who hears of them.
     :param refresh: whether frameworks are fetched again although they are cached.
     :param everything_here: whether all stages of a run run on this machine, so that what is missing here is missing.
+    :param templates: renders the templates of the document that runs.
     """
 
     settings: Settings
@@ -53,28 +56,33 @@ class StageRunner:
     listener: Listener
     refresh: bool = False
     everything_here: bool = False
+    templates: Templates = Templates()
 
-    def prepare(self, spec: PipelineSpec, workspace: Workspace, train: Mapping[str, Any] | None = None) -> None:
+    def prepare(self, spec: PipelineSpec, workspace: Workspace, changes: Mapping[str, Any] | None = None) -> None:
         """Prepare a run: fail on whatever can be known to fail before anything is trained.
 
         What an earlier attempt left in the workspace gives way only when nothing can fail any more.
 
         :param spec: the document.
         :param workspace: the run's folder.
-        :param train: values that replace those of ``options.train``, by the names of
-            :func:`~pipcook_provider.plan.training_parameters`.
+        :param changes: values that replace the document's, by the names of
+            :func:`~pipcook_provider.plan.run_parameters`.
         :raises PipcookError: something that the run needs is not there.
         """
-        document = as_it_runs(spec, train or {})
+        document = as_it_runs(spec, changes or {})
         prepared = parse_pipeline(json.dumps(document), spec.origin)
+        rendered = with_rendered_queries(prepared, document, self.templates, ListenerReport(self.listener).info)
+        if rendered is not document:
+            prepared = parse_pipeline(json.dumps(rendered), spec.origin)
         try:
-            self._prepare(prepared, document, workspace)
+            self._prepare(prepared, rendered, workspace)
         except BaseException:
             workspace.abandon_preparation()
             raise
 
     def _prepare(self, spec: PipelineSpec, document: dict[str, Any], workspace: Workspace) -> None:
         processors = self._find_processors(spec)
+        environment = rendered_environment(spec, self.templates)
         lock = Lock.beside(spec.origin)
         scripts = collect_scripts(spec, workspace.begin_preparation(), self.settings, ListenerReport(self.listener))
         if lock:
@@ -91,7 +99,7 @@ class StageRunner:
                 document[PINNED] = pin.to_json()
         self._look_ahead(spec, framework.images if framework else {})
         for site, artifacts in processors:
-            self._initialize_processors(spec, workspace, site, artifacts)
+            self._initialize_processors(spec, workspace, site, artifacts, environment)
         self.launcher.end_all(workspace.root)
         workspace.commit(document)
         if framework:
@@ -149,13 +157,18 @@ class StageRunner:
         return groups
 
     def _initialize_processors(
-        self, spec: PipelineSpec, workspace: Workspace, site: Site, artifacts: list[ArtifactSpec]
+        self,
+        spec: PipelineSpec,
+        workspace: Workspace,
+        site: Site,
+        artifacts: list[ArtifactSpec],
+        environment: Mapping[str, str],
     ) -> None:
         context = initialization_context(spec, workspace, artifacts, site, self.settings)
         workspace.write_context(PREPARE, context.to_json())
         names = ", ".join(artifact.processor for artifact in artifacts)
         self.launcher.run(
-            launch_of(spec, workspace, context, site, f"artifact processor {names}"), Recorder(self.listener)
+            launch_of(workspace, context, site, f"artifact processor {names}", environment), Recorder(self.listener)
         )
 
     def run(self, workspace: Workspace, task_id: str) -> StageResult:
@@ -172,6 +185,7 @@ class StageRunner:
         :raises PipcookError: it cannot be had.
         """
         spec, stage = _stage_of(workspace, task_id)
+        environment = rendered_environment(spec, self.templates)
         workspace.check_folders()
         is_script = isinstance(stage.subject, ScriptSpec)
         place = self._places.find(stage_needs(spec, stage), self._wanted(spec) if is_script else None)
@@ -180,7 +194,7 @@ class StageRunner:
         make_context = script_context if is_script else artifact_context
         context = make_context(spec, workspace, stage, place, self.settings)
         workspace.write_context(task_id, context.to_json())
-        launch = launch_of(spec, workspace, context, place.site, _subject(stage))
+        launch = launch_of(workspace, context, place.site, _subject(stage), environment)
         if not place.site.shares_files:
             launch = replace(launch, files=files_of(context, self.settings, self.listener))
         return StageJob(spec, stage, workspace, launch)
@@ -196,7 +210,8 @@ class StageRunner:
         site = Site(needs=stage_needs(spec, stage), shares_files=False, outlives=outlives)
         if context.framework:
             keep_framework(Path(context.framework), outlives)
-        return StageJob(spec, stage, workspace, launch_of(spec, workspace, context, site, _subject(stage)))
+        # What runs already was given its variables.
+        return StageJob(spec, stage, workspace, launch_of(workspace, context, site, _subject(stage), environment={}))
 
     def complete(self, job: StageJob, run: Callable[[Launch, Listener], Mapping[str, Any]]) -> StageResult:
         """Run a stage to its end, and make what it wrote the stage's output.
@@ -216,7 +231,8 @@ class StageRunner:
         workspace, task_id = job.workspace, job.stage.task_id
         workspace.check_folders()
         if job.stage.role == "model":
-            workspace.publish_model(task_id, without_airflow(job.spec.document))
+            digest = workspace.publish_model(task_id, without_airflow(job.spec.document))
+            value = {**value, "digest": digest}
         elif job.stage.role != "artifact":
             workspace.publish(task_id)
         elif not job.launch.site.shares_files:

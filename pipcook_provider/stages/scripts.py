@@ -21,15 +21,28 @@ def collect_scripts(spec: PipelineSpec, folder: Path, settings: Settings, report
         shutil.copyfile(fetch_cached(uri, settings, on_stale=report.warning), target)
 
     collected = []
-    roles = ["datasource", *["dataflow"] * len(spec.dataflow), "model"]
-    for order, (role, script) in enumerate(zip(roles, spec.scripts, strict=True)):
+    for order, (role, script) in enumerate(zip(roles(spec), spec.scripts, strict=True)):
         target = script_path(folder, order, script.basename)
         collect_script(script.reference, script.path, target, folder / f"{order}-modules", fetch)
-        name = ENTRY_POINTS[role]
-        if not offers(target.file, name):
-            raise ScriptError(
-                f"the {role} script {script.uri} defines no {name!r}, which is what its stage calls: nothing was run. "
-                f"Define a function {name}(...) in it."
-            )
+        check_script(target.file, role, script.uri)
         collected.append(script_path(folder, order, script.basename))
     return collected
+
+
+def roles(spec: PipelineSpec) -> tuple[str, ...]:
+    """Return the role of each script of a document, in their order."""
+    return ("datasource", *["dataflow"] * len(spec.dataflow), "model")
+
+
+def check_script(file: Path, role: str, uri: str) -> None:
+    """Refuse a script that surely does not work; nothing of it runs.
+
+    :param uri: what messages call it.
+    :raises ScriptError: it is no Python, or does not define what a stage of its role calls.
+    """
+    name = ENTRY_POINTS[role]
+    if not offers(file, name):
+        raise ScriptError(
+            f"the {role} script {uri} defines no {name!r}, which is what its stage calls: nothing was run. "
+            f"Define a function {name}(...) in it."
+        )

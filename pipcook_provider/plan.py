@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
+from urllib.parse import quote
 
 from pipcook_provider.spec import ArtifactSpec, Gpu, PipelineSpec, ScriptSpec, StageOptions
 
 #: Task id of what goes before the stages.
 PREPARE = "prepare"
+
+#: Where a document names its framework; the last key is also the name by which a run is given another one.
+FRAMEWORK = ("options", "framework")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,11 @@ def stage_options(spec: PipelineSpec, stage: Stage) -> StageOptions:
         memory=airflow.memory,
         pool=airflow.pool,
         queue=airflow.queue,
+        executor=airflow.executor,
+        priority_weight=airflow.priority_weight,
+        retries=airflow.retries,
+        retry_delay=airflow.retry_delay,
+        execution_timeout=airflow.execution_timeout,
     )
     for name in (stage.role, stage.task_id):
         if name in airflow.stages:
@@ -77,25 +87,76 @@ def _overlaid(below: StageOptions, above: StageOptions) -> StageOptions:
     return replace(below, **{**stated, "image": {**below.image, **above.image}})
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingParameter:
-    """A value of ``options.train`` that a run may be triggered with another one of.
+def dag_id_of(name: str) -> str:
+    """Return the dag_id of a document: made of its path, never of its content, so that a task finds its file unread.
 
-    :param name: its key; keys of nested objects are joined by dots.
-    :param path: its keys from ``options.train`` on.
+    :param name: the path below the folder with the DAGs, with ``/``.
+    """
+    return re.sub(r"[^\w.-]", "_", name.removesuffix(".json").replace("/", "."))
+
+
+def model_asset(dag_id: str) -> str:
+    """Return name and URI of the asset that a DAG's trained model is."""
+    return f"pipcook://models/{quote(dag_id, safe='')}"
+
+
+def path_of(spec: PipelineSpec, stage: Stage) -> tuple[str | int, ...]:
+    """Return the keys under which the document has the URI of a script's stage."""
+    if stage.role == "dataflow":
+        return ("dataflow", stage.order - 1)
+    if stage.role == "datasource" and "datasource" not in spec.document:
+        return ("dataSource",)
+    return (stage.role,)
+
+
+@dataclass(frozen=True, slots=True)
+class RunParameter:
+    """A value of a document that a run may be triggered with another one of.
+
+    :param name: ``epochs`` and ``optimizer.rate`` of ``options.train``, ``datasource.url`` and ``dataflow_1.size`` of the
+        scripts' queries, ``framework``; no two of a document have the same.
+    :param section: what it belongs to: the title of a stage, or ``Framework``; None for ``options.train``.
     :param value: what the document says.
+    :param path: keys of the value in the document, or of the script's URI.
+    :param query: its key in the query of that URI; None for what is in no query.
     """
 
     name: str
-    path: tuple[str, ...]
+    section: str | None
     value: Any
+    path: tuple[str | int, ...]
+    query: str | None = None
 
 
-def training_parameters(train: Mapping[str, Any], outer: tuple[str, ...] = ()) -> Iterator[TrainingParameter]:
-    """Yield the values of ``options.train``, those of nested objects one by one."""
+def run_parameters(spec: PipelineSpec) -> Iterator[RunParameter]:
+    """Yield what a run may be triggered with: training parameters, then those of each script, then the framework.
+
+    A training parameter whose name is taken is called ``train.NAME``.
+    """
+    queries = tuple(_query_parameters(spec))
+    taken = {FRAMEWORK[-1], *(parameter.name for parameter in queries)}
+    for keys, value in _leaves(spec.train):
+        name = ".".join(keys)
+        while name in taken:
+            name = f"train.{name}"
+        taken.add(name)
+        yield RunParameter(name, None, value, ("options", "train", *keys))
+    yield from queries
+    yield RunParameter(FRAMEWORK[-1], "Framework", spec.framework, FRAMEWORK)
+
+
+def _query_parameters(spec: PipelineSpec) -> Iterator[RunParameter]:
+    for stage in plan(spec):
+        if isinstance(stage.subject, ScriptSpec):
+            for key, value in stage.subject.parameters.items():
+                yield RunParameter(f"{stage.task_id}.{key}", stage.title, value, path_of(spec, stage), key)
+
+
+def _leaves(train: Mapping[str, Any], outer: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield the values of ``options.train`` with their keys, those of nested objects one by one."""
     for key, value in train.items():
-        path = (*outer, key)
+        keys = (*outer, key)
         if isinstance(value, dict) and value:
-            yield from training_parameters(value, path)
+            yield from _leaves(value, keys)
         else:
-            yield TrainingParameter(".".join(path), path, value)
+            yield keys, value

@@ -1,0 +1,114 @@
+"""What a DAG's page says of its pipeline."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pipcook_provider.dag_factory import DocumentSource, load_pipeline, load_pipelines
+
+
+def test_documentation_shows_the_pipeline(write_pipeline) -> None:
+    """The DAG's page shows a table of stages, with what a document holds made harmless."""
+    dag = load_pipeline(write_pipeline(datasource="datasource.py?url=<script>|`x`"))
+    assert dag.doc_md is not None
+    assert "| datasource |" in dag.doc_md
+    assert "<script>" not in dag.doc_md
+    assert "epochs=2" in dag.doc_md
+
+
+def test_documentation_tells_what_runs_when(write_pipeline) -> None:
+    """Framework, schedule, stages with their parameters, and the command without Airflow."""
+    document = write_pipeline(
+        type="TextClassification",
+        datasource="./datasource.py?url=a b&size=1&size=2",
+        options={
+            "framework": "tensorflow@2.21",
+            "train": {"epochs": 2, "validationRequired": True},
+            "airflow": {"schedule": "@daily", "timezone": "Asia/Shanghai"},
+        },
+    )
+    dag = load_pipeline(document, "team.words", source=DocumentSource(None, "team/my words.json"))
+    assert (
+        dag.doc_md
+        == """`TextClassification` with `tensorflow@2.21`, run every day (`Asia/Shanghai`).
+
+| stage | what runs | parameters |
+| --- | --- | --- |
+| datasource | `./datasource.py` | `size=["1", "2"]` `url=a b` |
+| dataflow_1 | `dataflow.py` |  |
+| model | `model.py` | `epochs=2` `validationRequired=true` |
+| artifact_1 | `pipcook-artifact-zip@0.0.2` | `target=model.zip` |
+
+The same without Airflow: `pipcook train 'team/my words.json' -o 'my words'`
+"""
+    )
+
+
+@pytest.mark.parametrize(
+    ("schedule", "words"),
+    [
+        (None, "on demand"),
+        ("0 3 * * *", "at `0 3 * * *`"),
+        ("@annually", "every year"),
+        ("P1M", "every 1 month"),
+        ("P1DT6H", "every 1 day 6 hours"),
+        (["a", "s3://b/c"], "when `a` and `s3://b/c` changed"),
+        ({"any": ["a", {"all": ["b", "c"]}]}, "when `a` or (`b` and `c`) changed"),
+        ({"time": "PT90M", "assets": ["a"]}, "every 1 hour 30 minutes, and when `a` changed"),
+        (
+            [{"uri": "https://example.com/d.zip", "watch": True, "interval": 60}],
+            "when `https://example.com/d.zip`, looked at every 60 s, changed",
+        ),
+    ],
+)
+def test_schedule_in_words(write_pipeline, schedule: object, words: str) -> None:
+    """A person who knows no cron and no ISO 8601 sees when a pipeline runs."""
+    dag = load_pipeline(write_pipeline(options={"airflow": {"schedule": schedule}}))
+    assert dag.doc_md.startswith(f"Trained with no framework, run {words}.\n")
+
+
+def test_documentation_shows_warnings(write_pipeline) -> None:
+    """What lint finds stands on the page with its line, harmless too."""
+    dag = load_pipeline(write_pipeline(**{"options": {"train": {}}, "datasorce<b>[x](http://y)": 1}))
+    assert "**Warnings**\n\n- line 17, " in dag.doc_md
+    assert "datasorce\\<b\\>\\[x\\]\\(http" in dag.doc_md
+    assert "**Warnings**" not in load_pipeline(write_pipeline()).doc_md
+
+
+def test_locked_pipelines_are_not_told_to_pin(write_pipeline) -> None:
+    """A document beside a lock names exactly what it runs, however it is written."""
+    script = "https://cdn.example.com/gh/org/repo@main/model.py"
+    document = write_pipeline(model=script, options={"airflow": {"schedule": "@daily"}})
+    assert "**Warnings**" in load_pipeline(document).doc_md
+    lock = {
+        "lockVersion": 1,
+        "scripts": {script: {"sha256": "0" * 64, "modules": {}}},
+        "processors": {},
+        "framework": None,
+    }
+    document.with_name("pipeline.lock.json").write_text(json.dumps(lock), encoding="utf-8")
+    assert "**Warnings**" not in load_pipeline(document).doc_md
+
+
+def test_documentation_knows_no_place_of_this_machine(write_pipeline) -> None:
+    """The page says the same on every machine: paths are those of the document and of the dags folder."""
+    document = write_pipeline()
+    dag = load_pipelines(document.parent)["pipeline"]
+    assert str(document.parent) not in dag.doc_md
+    assert "`pipcook train pipeline.json -o pipeline`" in dag.doc_md
+
+
+@pytest.mark.parametrize(
+    "value", ["`", "a`b|c", "\\|[x](http://y)", "</code><img src=x>", "\n\n# big", "x" * 5000, "\u2028-"]
+)
+def test_values_cannot_write_markdown(write_pipeline, value: str) -> None:
+    """Whatever a document holds, the table has as many rows and cells, and no value leaves its code span."""
+    dag = load_pipeline(write_pipeline(options={"train": {"a": value}}))
+    rows = [line for line in dag.doc_md.splitlines() if line.startswith("|")]
+    assert len(rows) == 6
+    assert all(row.count("|") == 4 for row in rows)
+    assert all(row.count("`") % 2 == 0 for row in rows)
+    assert "<" not in dag.doc_md
+    assert len(dag.doc_md) < 2000

@@ -16,6 +16,11 @@ ARGS ?=
 
 bin := .venv/bin
 made := .venv/.made
+oldest := .venv-oldest/bin
+
+# The tests of all that touches Airflow.
+airflow_tests := tests/dag_factory tests/hooks tests/operators tests/system tests/test_airflow_cli.py tests/test_imports.py \
+    tests/test_plugin.py tests/test_provider_info.py tests/test_triggers.py
 
 .PHONY: help
 help: ## list the commands
@@ -29,6 +34,10 @@ demo: $(made) ## start Airflow, train the digits model in it, keep the web UI up
 .PHONY: test
 test: $(made) ## run the tests
 	@$(bin)/python -m pytest $(ARGS)
+
+.PHONY: test-oldest
+test-oldest: .venv-oldest/.made ## run the tests that touch Airflow with the oldest Airflow that is supported
+	@$(oldest)/python -m pytest $(airflow_tests) --ignore tests/system/test_digits.py $(ARGS)
 
 .PHONY: images
 images: $(made) ## build the images that stages run in (BASE_IMAGE=..., FRAMEWORK=name@version, VARIANTS="cpu cuda")
@@ -60,16 +69,24 @@ bench: $(made) ## measure parsing, stages, datasets, frameworks and containers a
 venv: $(made) ## make .venv, which the other commands do by themselves
 
 $(made): pyproject.toml constraints.txt tools/venv.sh
-	@PYTHON="$(PYTHON)" sh tools/venv.sh .venv
+	@PYTHON="$(PYTHON)" sh tools/venv.sh .venv constraints.txt test lint bench
 	@touch $@
 
+# With the Python and the uv of .venv.
+.venv-oldest/.made: $(made) constraints-oldest.txt
+	@PATH="$(CURDIR)/$(bin):$$PATH" PYTHON=$(bin)/python sh tools/venv.sh .venv-oldest constraints-oldest.txt test
+	@touch $@
+
+compile := $(bin)/uv pip compile pyproject.toml --universal --python-version 3.11 --upgrade --quiet --group test \
+    --no-emit-index-url --no-annotate --no-header
+
 .PHONY: constraints
-constraints: $(made) ## raise the versions in constraints.txt to the newest that go together
-	@$(bin)/uv pip compile pyproject.toml --universal --python-version 3.11 --upgrade --quiet \
-	    --group test --group lint --group bench \
-	    --no-emit-index-url --no-annotate --no-header --output-file constraints.txt
+constraints: $(made) ## raise the versions in constraints.txt and constraints-oldest.txt to the newest that go together
+	@$(compile) --group lint --group bench --output-file constraints.txt
+	@sed -n 's/^ *"\(apache-airflow\)>=\([0-9.]*\)",$$/\1==\2.*/p' pyproject.toml | \
+	    $(compile) - --output-file constraints-oldest.txt
 
 .PHONY: clean
-clean: ## remove .venv, the demo's Airflow and frameworks, and all caches
-	@rm -rf .venv .airflow .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist
+clean: ## remove both .venv, the demo's Airflow and frameworks, and all caches
+	@rm -rf .venv .venv-oldest .airflow .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

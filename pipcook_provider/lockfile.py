@@ -124,6 +124,14 @@ class Lock:
         except OSError as exc:
             raise LockError(f"the lock {path} cannot be written: {exc}. Make room there, or make it writable.") from exc
 
+    def references(self, spec: PipelineSpec) -> frozenset[str]:
+        """Return the references of a document that the lock names: of its scripts, and its framework."""
+        names = {script.reference: {_full_name(script), _name(spec.origin, script)} for script in spec.scripts}
+        found = {reference for reference, alike in names.items() if not alike.isdisjoint(self.scripts)}
+        if self.framework is not None and self.framework.asked == spec.framework:
+            found.add(spec.framework)
+        return frozenset(found)
+
     def check_scripts(self, spec: PipelineSpec, found: Iterable[Mapping[str, Any]]) -> None:
         """Compare the scripts of a document with the lock.
 

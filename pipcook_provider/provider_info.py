@@ -52,6 +52,9 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "hooks": [{"integration-name": "Pipcook", "python-modules": ["pipcook_provider.hooks.framework"]}],
+        "triggers": [{"integration-name": "Pipcook", "python-modules": ["pipcook_provider.triggers"]}],
+        "bundles": [{"integration-name": "Pipcook", "python-modules": ["pipcook_provider.bundles"]}],
+        "asset-uris": [{"schemes": ["pipcook"], "handler": None}],
         "hook-class-names": [_HOOK],
         "connection-types": [
             {

@@ -97,7 +97,9 @@ def _count(text: str) -> int:
 
 
 def _notifiers(text: str) -> Mapping[str, Mapping[str, Any]]:
-    example = '{"team": {"classpath": "airflow.providers.smtp.notifications.smtp.SmtpNotifier", "kwargs": {"to": "..."}}}'
+    example = (
+        '{"team": {"classpath": "airflow.providers.smtp.notifications.smtp.SmtpNotifier", "kwargs": {"to": "..."}}}'
+    )
     try:
         table = json.loads(text) if text else {}
     except ValueError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,19 +26,23 @@ class Airflow:
     def __init__(self, url: str, dags: Path, workspaces: Path) -> None:
         self.dags = dags
         self.workspaces = workspaces
-        self._url = url
+        self.url = url
         self._session = requests.Session()
 
     def log_in(self) -> None:
-        token = self._session.get(f"{self._url}/auth/token", timeout=30).json()["access_token"]
+        token = self._session.get(f"{self.url}/auth/token", timeout=30).json()["access_token"]
         self._session.headers["Authorization"] = f"Bearer {token}"
 
     def request(self, method: str, path: str, **details: Any) -> dict[str, Any]:
         """Return the API's answer."""
-        answer = self._session.request(method, f"{self._url}/api/v2/{path}", timeout=30, **details)
+        answer = self._session.request(method, f"{self.url}/api/v2/{path}", timeout=30, **details)
         assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text}"
         found: dict[str, Any] = answer.json()
         return found
+
+    def count(self, path: str) -> int:
+        """Return how many entries a list has."""
+        return int(self.request("GET", path, params={"limit": 1})["total_entries"])
 
     def trigger(self, dag_id: str, **conf: Any) -> str:
         """Start a run; return its id."""
@@ -87,14 +91,15 @@ def wait_for(ask: Callable[[], Any], accept: Callable[[Any], bool], seconds: flo
 
 
 @contextmanager
-def running_airflow(home: Path, dags: Path) -> Iterator[Airflow]:
+def running_airflow(home: Path, dags: Path, bundles: Sequence[Mapping[str, Any]] = ()) -> Iterator[Airflow]:
     """Run an Airflow in a folder, with a dags folder.
 
     :param home: the folder of its database, logs, frameworks and workspaces; an ``airflow.cfg`` in it is used.
+    :param bundles: its DAG bundles; by default the dags folder as it is.
     """
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     begin = datetime.now(UTC)
-    with Standalone(home, dags, home / "cache") as standalone:
+    with Standalone(home, dags, home / "cache", bundles) as standalone:
         airflow = Airflow(standalone.url, dags, home / "workspace")
         wait_for(lambda: (standalone.check(), _is_up(standalone.url, begin))[1], bool)
         airflow.log_in()

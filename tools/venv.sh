@@ -1,10 +1,13 @@
 #!/bin/sh
-# Makes a virtual environment with this project (editable) and all its tools: tools/venv.sh DIRECTORY
+# Makes a virtual environment with this project (editable) and its tools: tools/venv.sh DIRECTORY CONSTRAINTS GROUP...
+# CONSTRAINTS is the file of versions, each GROUP a dependency group of pyproject.toml.
 # With uv where it is on PATH, else with pip. $PYTHON names the interpreter; without it, one is looked for.
 set -eu
 
 venv=$1
-groups="--group test --group lint --group bench"
+constraints=$2
+shift 2
+groups=$(printf -- '--group %s ' "$@")
 
 # fits INTERPRETER CONDITION: the condition is Python's, on the version v.
 fits() {
@@ -30,9 +33,9 @@ echo "Making $venv with $("$python" --version) and $(command -v uv || echo pip) 
 # Unquoted on purpose: $groups is a list of words.
 if command -v uv >/dev/null; then
     uv venv --quiet --allow-existing --python "$python" "$venv"
-    uv pip install --quiet --compile-bytecode --python "$venv/bin/python" --constraint constraints.txt $groups --editable .
+    uv pip install --quiet --compile-bytecode --python "$venv/bin/python" --constraint "$constraints" $groups --editable .
 else
     "$python" -m venv "$venv"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $groups --editable .
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --constraint "$constraints" $groups --editable .
 fi

@@ -47,6 +47,11 @@ class Contents:
         )
         return os.fsencode("".join(lines))
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of the record: that of the directory."""
+        return hashlib.sha256(self.sums).hexdigest()
+
 
 @dataclass(frozen=True, slots=True)
 class Damage:

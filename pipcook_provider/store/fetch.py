@@ -31,6 +31,7 @@ __all__ = [
     "Fetched",
     "check_digest",
     "check_origin",
+    "check_reachable",
     "check_size",
     "decode",
     "download",
@@ -112,6 +113,25 @@ def decode(content: bytes, name: str) -> str:
             "Save it as UTF-8, or check the address.",
             retryable=False,
         ) from exc
+
+
+def check_reachable(uri: str, settings: Settings) -> None:
+    """Ask whether there is something at a URI, and read no more than the headers of the answer; errors as of :func:`download`.
+
+    It is asked by ``GET``: addresses are signed for it, and servers refuse ``HEAD`` or answer it otherwise.
+    """
+    source = locate(uri, settings)
+    for pause in (PAUSES[0], None):
+        try:
+            with opened(source, settings, {}):
+                return
+        except TransientError as exc:
+            if pause is None:
+                raise FetchError(
+                    f"{source.name} could not be reached in two attempts; the last one: {exc}. Check the address and the "
+                    "network (proxy, firewall), or try again later."
+                ) from exc
+            time.sleep(pause if exc.pause is None else min(exc.pause, _LONGEST_PAUSE))
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,28 @@ def offers(file: Path, name: str) -> bool:
     return any(_may_bind(node, name) for node in _top_level(tree))
 
 
+def declared_parameters(file: Path) -> dict[str, str] | None:
+    """Return the parameters that a script says it takes, with what they are; ``None`` where it does not say.
+
+    It does by a literal dict of texts at its top level: ``PARAMETERS = {"url": "URL of the images"}``. Nothing of it runs.
+
+    :raises ScriptError: it is no Python.
+    """
+    for node in _parse(file, file.name).body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id="PARAMETERS")], value=ast.Dict() as value):
+                pass
+            case ast.AnnAssign(target=ast.Name(id="PARAMETERS"), value=ast.Dict() as value):
+                pass
+            case _:
+                continue
+        with suppress(ValueError):
+            declared: dict[str, str] = ast.literal_eval(value)
+            if all(isinstance(text, str) for entry in declared.items() for text in entry):
+                return declared
+    return None
+
+
 def _top_level(tree: ast.Module) -> Iterator[ast.AST]:
     """Yield the nodes that belong to the module itself, in compound statements too, but not in functions and classes."""
     pending: list[ast.AST] = [tree]

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import socket
@@ -29,6 +30,7 @@ from typing import Any
 
 from pipcook_provider.errors import WorkspaceError
 from pipcook_provider.store.atomic import write_atomically
+from pipcook_provider.store.contents import read_contents
 
 CONFIG_NAME = "pipeline-config.json"
 
@@ -196,11 +198,18 @@ class Workspace:
         """Make what a stage wrote its output, in the place of what an earlier attempt left."""
         self._replace(self.output(task_id), task_id)
 
-    def publish_model(self, task_id: str, document: Mapping[str, Any]) -> None:
-        """Make what the model's stage wrote the run's model, with ``pipeline.json``: what it was made from."""
+    def publish_model(self, task_id: str, document: Mapping[str, Any]) -> str:
+        """Make what the model's stage wrote the run's model, with ``pipeline.json``: what it was made from.
+
+        :returns: SHA-256 (hex) of what ``sha256sum`` prints of the folder's files in the order of their paths. Nothing of
+            this package changes them from here on.
+        """
+        folder = self.partial_output(task_id)
         with self._writable():
-            _write_json(self.partial_output(task_id) / "pipeline.json", document)
+            _write_json(folder / "pipeline.json", document)
+            digest = read_contents(folder, {}).digest
         self._replace(self.model, task_id)
+        return digest
 
     def _replace(self, target: Path, task_id: str) -> None:
         former = self._stages / f"{task_id}.former"
@@ -258,6 +267,11 @@ class Workspace:
                 f"the workspace {self.root} cannot be written: {exc}. Make room there or make it writable, or choose "
                 "another folder; if a script has removed what is in it, mend the script."
             ) from exc
+
+
+def is_run_folder(folder: Path) -> bool:
+    """Tell whether a folder is that of a run, whatever has become of it."""
+    return os.path.lexists(folder / _MARKER)
 
 
 def run_folder(root: Path, dag_id: str, run_id: str) -> Path:

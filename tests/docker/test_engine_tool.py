@@ -11,7 +11,7 @@ import pytest
 
 from tools.engine.client import Client
 from tools.engine.daemon import Daemon
-from tools.engine.errors import ToolError
+from tools.errors import ToolError
 
 pytestmark = pytest.mark.skipif(
     os.name != "posix" or os.geteuid() != 0 or not shutil.which("dockerd"), reason="only root starts an engine"

@@ -15,8 +15,8 @@ from pipcook_provider import __version__
 from pipcook_provider.runtime.messages import PROTOCOL
 from tools.engine.client import Client
 from tools.engine.daemon import need_engine
-from tools.engine.errors import ToolError
 from tools.engine.images import REPOSITORY, VARIANTS, Image, build
+from tools.errors import ToolError
 
 PYTHON = "/opt/pipcook/bin/python"
 CHILD = "/opt/pipcook/child.py"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipcook_provider.errors import ScriptError
-from pipcook_provider.store.scripts import collect_script, offers, script_path
+from pipcook_provider.store.scripts import collect_script, declared_parameters, offers, script_path
 
 
 def write(folder: Path, texts: Mapping[str, str]) -> None:
@@ -181,3 +181,28 @@ def test_absurdly_deep_expression_is_refused(tmp_path: Path, text: str) -> None:
     write(tmp_path, {"model.py": text})
     with pytest.raises(ScriptError, match="nested too deeply for Python"):
         collected(tmp_path / "model.py", tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("text", "declared"),
+    [
+        (
+            'PARAMETERS = {"url": "of the " "images", "size": "in pixels"}',
+            {"url": "of the images", "size": "in pixels"},
+        ),
+        ('PARAMETERS: dict[str, str] = {"url": "of the images"}', {"url": "of the images"}),
+        ("PARAMETERS = {}", {}),
+        ("def datasource(options, context): ...", None),
+        ('PARAMETERS = dict(url="of the images")', None),
+        ('PARAMETERS = {name: "one" for name in names}', None),
+        ('PARAMETERS = {"url": something()}', None),
+        ('PARAMETERS = {"url": 1}', None),
+        ("PARAMETERS = {**other}", None),
+        ('if here:\n    PARAMETERS = {"url": "of the images"}', None),
+        ('def datasource():\n    PARAMETERS = {"url": "of the images"}', None),
+    ],
+)
+def test_declared_parameters(tmp_path: Path, text: str, declared: dict[str, str] | None) -> None:
+    """A script declares its parameters by a literal at its top level; whatever else it does, it declares none."""
+    write(tmp_path, {"script.py": text})
+    assert declared_parameters(tmp_path / "script.py") == declared

@@ -15,8 +15,8 @@ import pytest
 from pipcook_provider import __version__
 from tools.engine.client import Client
 from tools.engine.daemon import Daemon, ensure_engine, install_missing, need_engine
-from tools.engine.errors import ToolError
 from tools.engine.images import STAND_IN, Image, build, ensure_base
+from tools.errors import ToolError
 
 
 def write_program(folder: Path, body: str) -> Path:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Any, Final, Self
 
 from filelock import FileLock, Timeout
 
@@ -22,6 +23,9 @@ _HOST = "127.0.0.1"
 #: Of the caller's own Airflow only these reach the demo; a database or a dags folder configured elsewhere must not.
 _KEPT_PREFIXES = ("AIRFLOW_CONN_", "AIRFLOW__PIPCOOK__")
 
+#: What ``[dag_processor] dag_bundle_config_list`` says so that every pipeline document is a DAG file of its own.
+PIPELINES: Final = ({"name": "dags-folder", "classpath": "pipcook_provider.bundles.PipcookDagBundle", "kwargs": {}},)
+
 
 class Standalone:
     """A running ``airflow standalone``.
@@ -29,15 +33,16 @@ class Standalone:
     :param home: the folder of its database, configuration and logs.
     :param dags: the dags folder.
     :param cache: where frameworks and downloads are kept, unless ``PIPCOOK_HOME`` says otherwise.
+    :param bundles: the DAG bundles; by default the dags folder as it is.
     """
 
-    def __init__(self, home: Path, dags: Path, cache: Path) -> None:
+    def __init__(self, home: Path, dags: Path, cache: Path, bundles: Sequence[Mapping[str, Any]] = ()) -> None:
         port = free_port(8080)
         self.url = f"http://{_HOST}:{port}"
         self.log = home / "standalone.log"
         self._process = subprocess.Popen(
             [sys.executable, str(_KEEPER), str(self.log), "airflow", "standalone"],
-            env=environment(os.environ, home, dags, cache, port),
+            env=environment(os.environ, home, dags, cache, port, bundles),
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
@@ -88,7 +93,9 @@ def alone_in(home: Path) -> Iterator[None]:
         yield
 
 
-def environment(outer: Mapping[str, str], home: Path, dags: Path, cache: Path, port: int) -> dict[str, str]:
+def environment(
+    outer: Mapping[str, str], home: Path, dags: Path, cache: Path, port: int, bundles: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, str]:
     """Return the environment of an Airflow that takes nothing from the caller's but Pipcook's settings."""
     url = f"http://{_HOST}:{port}"
     inherited = {
@@ -96,12 +103,14 @@ def environment(outer: Mapping[str, str], home: Path, dags: Path, cache: Path, p
         for name, value in outer.items()
         if not name.startswith("AIRFLOW") or name.startswith(_KEPT_PREFIXES)
     }
+    configured = {"AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles)} if bundles else {}
     # Where the network is reached through a proxy, this machine is not.
     direct = {name: ",".join([*filter(None, [outer.get(name)]), _HOST]) for name in ("NO_PROXY", "no_proxy")}
     return {
         "PIPCOOK_HOME": str(cache),
         **inherited,
         **direct,
+        **configured,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{outer.get('PATH', os.defpath)}",
         "PIPCOOK_WORKSPACE_ROOT": str(home / "workspace"),
         "AIRFLOW_HOME": str(home),
@@ -115,6 +124,7 @@ def environment(outer: Mapping[str, str], home: Path, dags: Path, cache: Path, p
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__PARALLELISM": "4",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(home / "dag_bundles"),
         "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port(8794)),
         "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port(8793)),
         "NO_COLOR": "1",

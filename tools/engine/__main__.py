@@ -7,8 +7,9 @@ import sys
 import time
 from collections.abc import Sequence
 
+from tools.errors import ToolError
+
 from .daemon import Daemon, ensure_engine, need_engine
-from .errors import ToolError
 from .images import BASE_IMAGE, VARIANTS, Image, build, ensure_base, size
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import ToolError
+from tools.errors import ToolError
 
 _LAST_LINES = 20
 

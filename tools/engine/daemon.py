@@ -15,8 +15,10 @@ from pathlib import Path
 
 import psutil
 
+from tools.debian import install_packages
+from tools.errors import ToolError
+
 from .client import Client
-from .errors import ToolError
 
 #: Debian's and Ubuntu's packages of an engine, of images and of what tests/docker uses, by the program that is looked for.
 _PACKAGES = {
@@ -144,34 +146,11 @@ def ensure_engine(daemon: Daemon) -> tuple[Client, bool]:
 
 
 def install_missing(*programs: str) -> None:
-    """Install the packages of those programs that are not there, with ``apt-get``.
+    """Install the packages of those programs that are not there.
 
     :raises ToolError: this is not root on Debian or Ubuntu, or it fails.
     """
-    packages = [_PACKAGES[program] for program in programs if not shutil.which(program)]
-    if not packages:
-        return
-    if os.geteuid() != 0 or not shutil.which("apt-get"):
-        raise ToolError(
-            f"Expected {', '.join(packages)} to be installed; only root on Debian or Ubuntu can have that done here. "
-            "Install them, then try again."
-        )
-    print(f"Installing {' '.join(packages)} ...", file=sys.stderr, flush=True)
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
-        answer = subprocess.run(
-            ["apt-get", "--quiet", *command],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-        )
-        if answer.returncode:
-            lines = answer.stdout.splitlines()[-_LAST_LINES:]
-            raise ToolError("\n    ".join([f"apt-get {command[0]} failed, so there is no engine:", *lines]))
+    install_packages([_PACKAGES[program] for program in programs if not shutil.which(program)])
 
 
 def _check_that_one_may_start() -> None:

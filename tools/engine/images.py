@@ -14,10 +14,10 @@ from pathlib import Path
 
 from pipcook_provider import __version__
 from pipcook_provider.runtime.messages import PROTOCOL
+from tools.errors import ToolError
 
 from .client import Client
 from .daemon import install_missing
-from .errors import ToolError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 VARIANTS = ("cpu", "cuda")

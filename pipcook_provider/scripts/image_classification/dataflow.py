@@ -1,11 +1,5 @@
 """Images decoded and brought to one size.
 
-Parameters:
-
-- ``size``: width and height in pixels, ``size=224&size=224``; one number means a square. 224 by default.
-- ``normalize``: ``true`` gives 32-bit floats from 0 to 1. By default pixels stay bytes from 0 to 255, a quarter of
-  that; the model scales them.
-
 Gives samples of ``(height, width, 3)`` arrays, in RGB.
 """
 
@@ -20,6 +14,12 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from pipcook_provider.runtime import Context, DatasetPool, Dimension, Sample, parameters
+
+PARAMETERS = {
+    "size": "width and height in pixels, size=224&size=224; one number means a square; 224 by default",
+    "normalize": "true gives 32-bit floats from 0 to 1; by default pixels stay bytes from 0 to 255, a quarter of that, which "
+    "the model scales",
+}
 
 
 def dataflow(dataset: DatasetPool, options: Mapping[str, Any], context: Context) -> DatasetPool:

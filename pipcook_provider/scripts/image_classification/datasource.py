@@ -1,10 +1,5 @@
 """Images by category, from a folder or a zip archive.
 
-Parameters:
-
-- ``url``: URL or path (relative to the pipeline document) of a folder or zip archive with the folders ``train``,
-  ``test`` and ``validation``, each with one folder of images for each category. Only ``train`` is required.
-
 Gives samples of ``{"uri": path}`` or ``{"buffer": bytes}`` with the category's name as label.
 """
 
@@ -14,6 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipcook_provider.runtime import Context, DatasetPool, images_from_folders, parameters
+
+PARAMETERS = {
+    "url": "URL or path (relative to the pipeline document) of a folder or zip archive with the folders train, test and "
+    "validation, each with one folder of images for each category; only train is required",
+}
 
 
 def datasource(options: Mapping[str, Any], context: Context) -> DatasetPool:

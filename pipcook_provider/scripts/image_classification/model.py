@@ -1,16 +1,5 @@
 """A network that tells an image's category: a small one trained from scratch, or a head on a pretrained one.
 
-Parameters:
-
-- ``epochs`` (10), ``batchSize`` (16), ``learningRate``, ``seed`` (none: two runs differ)
-- ``modelUrl``: what the network is built on: ``mobilenet``, ``resnet`` (Keras downloads their ImageNet weights), or the
-  URL or path of a Keras file. Without it a small convolutional network is trained from scratch.
-- ``freeze`` (true): leave the weights of ``modelUrl`` as they are and train the head only
-- ``hiddenLayerUnits``: units of the layer before the last (10 on a pretrained network, else 64)
-- ``optimizer`` (adam), ``loss`` (categorical_crossentropy), ``metrics`` (accuracy): names that Keras knows
-- ``validationRequired`` (false): measure each epoch on the validation split, and the result on the test split (else the
-  validation split), which gives the run's metrics ``loss`` and ``accuracy``
-
 The model's folder gets ``model.keras``, which takes images as the dataflow gives them and gives a probability for each
 category, and ``categories.json``: their names in that order.
 """
@@ -34,6 +23,22 @@ import tensorflow as tf
 
 from pipcook_provider.runtime import Context, Dataset, DatasetPool, parameters
 
+PARAMETERS = {
+    "epochs": "how many times the training images are gone through; 10 by default",
+    "batchSize": "images in one training step; 16 by default",
+    "learningRate": "step size of the optimizer; by default the optimizer's own",
+    "seed": "number that makes two trainings the same; by default two runs differ",
+    "modelUrl": "what the network is built on: mobilenet, resnet (Keras downloads their ImageNet weights), or the URL or path "
+    "of a Keras file; by default a small convolutional network is trained from scratch",
+    "freeze": "whether the weights of modelUrl stay as they are, and only the head is trained; true by default",
+    "hiddenLayerUnits": "units of the layer before the last; 10 on a pretrained network by default, else 64",
+    "optimizer": "name that Keras knows; adam by default",
+    "loss": "name that Keras knows; categorical_crossentropy by default",
+    "metrics": "names that Keras knows; accuracy by default",
+    "validationRequired": "whether each epoch is measured on the validation split, and the result on the test split (else the "
+    "validation split), which gives the run's metrics loss and accuracy; false by default",
+}
+
 MODEL = "model.keras"
 CATEGORIES = "categories.json"
 BLOCK = 256  # rows that are taken from the dataset at a time
@@ -42,7 +47,7 @@ REPORT_SECONDS = 0.5  # progress within an epoch is told at most that often
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The script's parameters; see above."""
+    """The script's parameters; see ``PARAMETERS``."""
 
     epochs: int
     batch_size: int

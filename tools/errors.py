@@ -1,4 +1,4 @@
-"""What can go wrong with the engine and the images."""
+"""What can go wrong with tools."""
 
 from __future__ import annotations
 

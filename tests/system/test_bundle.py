@@ -1,0 +1,161 @@
+"""Pipeline documents as DAG files of their own, in a real Airflow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow_server import Airflow, running_airflow, wait_for
+from dag_bags import LOADER
+from http_server import Server, serving
+
+#: Folders are looked at, and files parsed again, every second or two. The secret is one that Airflow would make up for
+#: itself in a configuration file of its own.
+CONFIGURATION = """
+[dag_processor]
+min_file_process_interval = 2
+refresh_interval = 1
+bundle_refresh_check_interval = 1
+[api_auth]
+jwt_secret = c2VjcmV0IG9mIGEgdGVzdCB0aGF0IGxpc3RlbnMgb24gbG9vcGJhY2sgb25seQ==
+"""
+
+SCRIPT = """
+from pipcook_provider.runtime import DatasetPool, Sample
+
+def datasource(options, context):
+    return DatasetPool.from_samples(train=[Sample(1.0), Sample(2.0)])
+
+def train(runtime, options, context):
+    runtime.log_metric("total", sum(sample.data for sample in runtime.dataset.train))
+    runtime.save_model(b"done", "model.txt")
+"""
+
+ORDINARY = """
+from pathlib import Path
+from airflow.sdk import dag, task
+from team_helper import NAME
+
+number = (Path(__file__).parent / "number.txt").read_text().strip()
+
+@dag(dag_id=f"{NAME}_{number}", schedule=None)
+def ordinary():
+    @task
+    def tell():
+        return (Path(__file__).parent / "number.txt").read_text().strip()
+    tell()
+
+ordinary()
+"""
+
+
+def write_document(folder: Path, name: str, **changes: Any) -> Path:
+    document = {"specVersion": "2.0", "datasource": "script.py", "model": "script.py", "artifact": [], **changes}
+    path = folder / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(document, indent=2), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory: pytest.TempPathFactory, server: Server) -> Iterator[Airflow]:
+    """An Airflow with documents good and bad, an ordinary DAG file, the loader of plain folders, and one from the web."""
+    home = tmp_path_factory.mktemp("airflow")
+    dags = home / "dags"
+    (dags / "team").mkdir(parents=True)
+    files = {
+        "script.py": SCRIPT,
+        "ordinary.py": ORDINARY,
+        "team_helper.py": 'NAME = "ordinary"',
+        "number.txt": "7",
+        "package.json": '{"name": "no pipeline"}',
+        "pipcook_dags.py": LOADER,
+    }
+    for name, text in files.items():
+        (dags / name).write_text(text, encoding="utf-8")
+    write_document(dags, "good.json")
+    write_document(dags, "broken.json", datasource=3)
+    write_document(dags, "team.spam.json")
+    write_document(dags, "team/spam.json", datasource="../script.py", model="../script.py")
+    server.put("/web/script.py", SCRIPT.encode())
+    url = server.put("/web/remote.json", write_document(home, "remote.json").read_bytes())
+    (home / "airflow.cfg").write_text(CONFIGURATION, encoding="utf-8")
+    kwargs = {"documents": [url]}
+    bundle = {"name": "pipelines", "classpath": "pipcook_provider.bundles.PipcookDagBundle", "kwargs": kwargs}
+    with running_airflow(home, dags, [bundle]) as airflow:
+        wait_for(lambda: set(live(airflow)), {"good", "remote", "team.spam", "ordinary_7"}.__eq__)
+        yield airflow
+
+
+def live(airflow: Airflow) -> dict[str, dict[str, Any]]:
+    return {dag["dag_id"]: dag for dag in airflow.request("GET", "dags")["dags"] if not dag["is_stale"]}
+
+
+def test_every_document_is_a_dag_file_of_its_own(airflow: Airflow) -> None:
+    """Each DAG has its file, and is shown by its document; the loader of plain folders adds nothing."""
+    files = {dag_id: dag["relative_fileloc"] for dag_id, dag in live(airflow).items()}
+    assert files == {
+        "good": "good.json.py",
+        "remote": "remote.json.py",
+        "team.spam": "team.spam.json.py",
+        "ordinary_7": "ordinary.py",
+    }
+    assert airflow.request("GET", "dagSources/good")["content"] == (airflow.dags / "good.json").read_text()
+
+
+def test_two_documents_of_one_name_are_both_named(airflow: Airflow) -> None:
+    """The first keeps its DAG; the second is an import error of its own."""
+    error = wait_for(airflow.import_errors, lambda errors: "team/spam.json.py" in errors)["team/spam.json.py"]
+    last = error.rstrip().splitlines()[-1]
+    assert [name for name in ("team/spam.json", "team.spam.json") if str(airflow.dags / name) not in last] == []
+
+
+def test_pipelines_run(airflow: Airflow) -> None:
+    """A document of the folder and one from the web train, each with the scripts beside it; the ordinary DAG runs."""
+    runs = {dag_id: airflow.trigger(dag_id) for dag_id in ("good", "remote", "ordinary_7")}
+    states = {dag_id: airflow.finished(dag_id, run_id) for dag_id, run_id in runs.items()}
+    assert states == dict.fromkeys(runs, "success")
+    for dag_id in ("good", "remote"):
+        assert airflow.result(dag_id, runs[dag_id], "model")["metrics"] == {"total": 3.0}
+    assert str(airflow.result("ordinary_7", runs["ordinary_7"], "tell")) == "7"
+
+
+def test_broken_document_is_its_own_import_error(airflow: Airflow) -> None:
+    """Place and remedy end the error; its neighbours stay; mended it is a DAG, removed it is none."""
+    error = wait_for(airflow.import_errors, lambda errors: "broken.json.py" in errors)["broken.json.py"]
+    last = error.rstrip().splitlines()[-1]
+    assert f"{airflow.dags / 'broken.json'}:3:17: $.datasource: Expected a string" in last
+    assert last.endswith('Write "3".')
+    assert not any(dag["has_import_errors"] for dag in live(airflow).values())
+    write_document(airflow.dags, "broken.json")
+    wait_for(lambda: set(live(airflow)), lambda dag_ids: "broken" in dag_ids)
+    wait_for(lambda: set(airflow.import_errors()), {"team/spam.json.py"}.__eq__)
+    (airflow.dags / "broken.json").unlink()
+    wait_for(lambda: set(live(airflow)), {"good", "remote", "team.spam", "ordinary_7"}.__eq__)
+    assert set(airflow.import_errors()) == {"team/spam.json.py"}
+
+
+def test_edited_document_changes_its_dag_only(airflow: Airflow) -> None:
+    """The new text is shown, and no other DAG gets a new version."""
+    versions = {dag_id: version(airflow, dag_id) for dag_id in live(airflow)}
+    write_document(airflow.dags, "good.json", options={"train": {"epochs": 3}})
+    text = (airflow.dags / "good.json").read_text()
+    wait_for(lambda: airflow.request("GET", "dagSources/good")["content"], text.__eq__)
+    wait_for(lambda: version(airflow, "good"), lambda found: found != versions["good"])
+    changed = {dag_id for dag_id, before in versions.items() if version(airflow, dag_id) != before}
+    assert changed == {"good"}
+
+
+def version(airflow: Airflow, dag_id: str) -> int:
+    return max(
+        found["version_number"] for found in airflow.request("GET", f"dags/{dag_id}/dagVersions")["dag_versions"]
+    )

@@ -1,0 +1,1 @@
+"""What developers and CI use beside the package: the demo, an engine, a browser."""

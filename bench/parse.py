@@ -92,7 +92,9 @@ def by_hand() -> int:
     kinds = {bool: "boolean", int: "integer", float: "number", str: "string"}
     dags = []
     for number in range(COUNT):
-        params = {name: Param(value, type=kinds[type(value)], description="What it is.") for name, value in TRAIN.items()}
+        params = {
+            name: Param(value, type=kinds[type(value)], description="What it is.") for name, value in TRAIN.items()
+        }
         params |= {
             "datasource.url": Param(f"https://example.com/data-{number}.zip", type="string", section="datasource"),
             "dataflow_1.size": Param(["224", "224"], type="array", items={"type": "string"}, section="dataflow 1"),

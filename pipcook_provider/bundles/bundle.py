@@ -45,20 +45,24 @@ _SHARED: Final = (
 class PipcookDagBundle(BaseDagBundle):
     """Pipeline documents, and ordinary DAG files, as a DAG bundle.
 
+    :param name: its name, which the bundle below gets too.
+    :param version: the version that is wanted, where the bundle below has versions; the newest by default.
     :param path: the folder that it lies over; the dags folder by default.
     :param bundle: another bundle that it lies over instead: ``{"classpath": ..., "kwargs": {...}}``, as in
-        ``[dag_processor] dag_bundle_config_list``; it gets this one's name and version.
+        ``[dag_processor] dag_bundle_config_list``.
     :param documents: http(s) URLs of further documents. Their DAGs stand beside those of the folder, and belong to no
         version: the newest copy is used.
     :param refresh_interval: seconds between looks for what is new; by default that of the bundle below, for a folder at
         most 30.
-    :param options: Airflow's own: ``name``, ``version``, ``view_url_template``.
+    :param options: Airflow's own others, such as ``view_url_template``.
     :raises SettingsError: these options cannot be used.
     """
 
     def __init__(
         self,
         *,
+        name: str,
+        version: str | None = None,
         path: str | None = None,
         bundle: Mapping[str, Any] | None = None,
         documents: Iterable[str] = (),
@@ -66,11 +70,11 @@ class PipcookDagBundle(BaseDagBundle):
         **options: Any,
     ) -> None:
         urls = check_urls(documents)
-        self._inner = _inner(path, bundle, name=options["name"], version=options.get("version"))
+        self._inner = _inner(path, bundle, name=name, version=version)
         if refresh_interval is None:
             usual = self._inner.refresh_interval
             refresh_interval = min(usual, _REFRESH_INTERVAL) if bundle is None else usual
-        super().__init__(refresh_interval=refresh_interval, **options)
+        super().__init__(name=name, version=version, refresh_interval=refresh_interval, **options)
         self.supports_versioning = self._inner.supports_versioning
         below = json.dumps([str(self._inner.path) if bundle is None else bundle], sort_keys=True, default=str)
         trees: Path = get_bundle_storage_root_path() / "_pipcook"  # type: ignore[no-untyped-call]

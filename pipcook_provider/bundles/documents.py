@@ -221,7 +221,8 @@ def _ask(url: str, settings: Settings) -> Answer:
         text = read_document(url, settings, limit=MAXIMUM_BYTES, on_stale=stale.append)
     except Exception as exc:  # of this document only
         problem, refused = _told(exc), isinstance(exc, FetchError) and not exc.retryable
-    for problem in stale:
+    if stale:
+        problem = stale[0]
         _log.warning(problem)
     return Answer(url, text, problem, refused, time.monotonic() - begin)
 

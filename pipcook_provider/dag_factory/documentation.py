@@ -91,14 +91,12 @@ def _script(spec: PipelineSpec, stage: Stage) -> str:
 
 def _warnings(spec: PipelineSpec, path: Path) -> Iterator[str]:
     text = read_file(path)
-    if warnings_of(text, spec):
-        # Looked at again with the lock beside the document, which most documents without warnings need not read.
-        told = [
-            f"- line {problem.line}, {_text(problem.path)}: {_text(problem.message)}"
-            for problem in warnings_of(text, spec, Facts(locked=_locked(spec)))
-        ]
-        if told:
-            yield "\n".join(("**Warnings**", "", *told))
+    found = warnings_of(text, spec)
+    if found and spec.airflow.schedule and (locked := _locked(spec)):
+        found = warnings_of(text, spec, Facts(locked=locked))
+    if found:
+        told = (f"- line {problem.line}, {_text(problem.path)}: {_text(problem.message)}" for problem in found)
+        yield "\n".join(("**Warnings**", "", *told))
 
 
 def _locked(spec: PipelineSpec) -> frozenset[str]:

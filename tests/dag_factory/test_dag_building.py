@@ -222,7 +222,7 @@ def test_what_airflow_refuses_is_an_error_of_the_document(write_pipeline) -> Non
 def test_executors_are_those_of_this_airflow(write_pipeline) -> None:
     """An executor that Airflow does not have is an error with its place, also where defaults or a stage name it."""
     document = write_pipeline(options={"airflow": {"stages": {"model": {"executor": "Nobody"}}}})
-    place = r"pipeline\.json:18:25: \$\.options\.airflow\.stages\.model\.executor: "
+    place = r"pipeline\.json:18:23: \$\.options\.airflow\.stages\.model\.executor: "
     with pytest.raises(SpecError, match=rf'{place}Expected an executor .*LocalExecutor.*found "Nobody"'):
         load_pipeline(document)
     document = write_pipeline()

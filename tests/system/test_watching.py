@@ -100,7 +100,6 @@ def test_pipeline_runs_when_its_data_change(tmp_path: Path) -> None:
             airflow.request("POST", "connections", json=connection)
             (dags / "pipeline.json").write_text(document_on(url), encoding="utf-8")
             assert looked_at(server)
-            assert looked_at(server)
             assert server.authorizations["/data.csv"] == "Bearer s3cret"
             assert runs(airflow, "pipeline") == []
             serve(server, 2)

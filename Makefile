@@ -19,8 +19,8 @@ made := .venv/.made
 oldest := .venv-oldest/bin
 
 # The tests of all that touches Airflow.
-airflow_tests := tests/dag_factory tests/hooks tests/operators tests/system tests/test_airflow_cli.py tests/test_imports.py \
-    tests/test_plugin.py tests/test_provider_info.py tests/test_triggers.py
+airflow_tests := tests/bundles tests/dag_factory tests/hooks tests/operators tests/system tests/test_airflow_cli.py \
+    tests/test_imports.py tests/test_plugin.py tests/test_provider_info.py tests/test_triggers.py
 
 .PHONY: help
 help: ## list the commands

@@ -37,6 +37,7 @@ This module imports the standard library only: it also travels into the child pr
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 
@@ -48,6 +49,9 @@ class PipcookError(Exception):
 
 class SettingsError(PipcookError):
     """A value of the ``[pipcook]`` settings cannot be used."""
+
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,9 @@ class Problem:
 
     def render(self, origin: str) -> str:
         """Return ``origin:line:column: path: message``, the form that editors and terminals make clickable."""
-        return f"{origin}:{self.line}:{self.column}: {self.path}: {self.message}"
+        rendered = f"{origin}:{self.line}:{self.column}: {self.path}: {self.message}"
+        # Texts of documents stand in it: none may begin a line of a log, or be a command to a terminal.
+        return _CONTROL.sub(lambda found: repr(found[0])[1:-1], rendered)
 
 
 class SpecError(PipcookError):

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Final
 
@@ -19,12 +19,15 @@ from pipcook_provider.frameworks.recipes import find_recipe, known_names, names_
 from pipcook_provider.frameworks.reference import NameReference, PathReference, UrlReference, parse_reference
 from pipcook_provider.lockfile import Lock
 from pipcook_provider.plan import FRAMEWORK, dag_id_of, model_asset
+from pipcook_provider.run_marker import is_run_folder
 from pipcook_provider.settings import Settings
 from pipcook_provider.spec import PipelineSpec, ScriptSpec, load_pipeline_spec
+from pipcook_provider.spec.assets import told
 from pipcook_provider.spec.folder import DEFAULTS_NAME, find_json_files, is_pipeline_file
 from pipcook_provider.spec.lint import Facts, Finding, lint_file
-from pipcook_provider.spec.lint.schedule import watched
+from pipcook_provider.spec.lint.schedule import assets_of, watched
 from pipcook_provider.spec.lint.sections import scripts_of
+from pipcook_provider.spec.model import AssetSpec
 from pipcook_provider.spec.names import did_you_mean
 from pipcook_provider.spec.places import Path as JsonPath
 from pipcook_provider.stages.scripts import check_script, roles
@@ -32,7 +35,6 @@ from pipcook_provider.store.fetch import TEXT_LIMIT, check_reachable, download
 from pipcook_provider.store.origins import locate
 from pipcook_provider.store.scripts import declared_parameters
 from pipcook_provider.store.web import fetch_cached
-from pipcook_provider.store.workspace import is_run_folder
 
 #: How many servers are asked at once.
 _THREADS: Final = 8
@@ -82,12 +84,7 @@ def lint_documents(documents: Sequence[Document], settings: Settings, *, online:
 
 
 def _documents_in(folder: Path) -> Iterator[Document]:
-    @cache
-    def is_of_run(place: Path) -> bool:
-        return is_run_folder(place) or (place != folder and is_of_run(place.parent))
-
-    files = {path: dag_id_of(name) for name, path in find_json_files(folder) if not is_of_run(path.parent)}
-    files = {path: dag_id for path, dag_id in files.items() if _is_document(path)}
+    files = {path: dag_id_of(name) for name, path in find_json_files(folder) if _is_document(path)}
     by_dag_id = defaultdict(list)
     for path, dag_id in files.items():
         by_dag_id[dag_id].append(path)
@@ -131,6 +128,7 @@ class _Machine:
     downloads: Path | None
     _scripts: dict[tuple[str, str], _Script] = field(default_factory=dict)
     _addresses: dict[str, str | None] = field(default_factory=dict)
+    _assets: dict[tuple[str, str], tuple[AssetSpec, Path]] = field(default_factory=dict)
 
     def ask_servers(self, specs: Iterable[PipelineSpec]) -> None:
         """Look at all that documents name on servers, at several at once."""
@@ -164,11 +162,13 @@ class _Machine:
                 unusable = {**dict(_unlocked(spec, lock, locked)), **unusable}
         except LockError as exc:
             mistakes.append(str(exc))
-        doubt = self._doubt(spec)
+        doubtful = dict(self._other_assets(document, spec))
+        if doubt := self._doubt(spec):
+            doubtful[FRAMEWORK] = doubt
         return Facts(
             mistakes=tuple(mistakes),
             unusable=unusable,
-            doubtful={FRAMEWORK: doubt} if doubt else {},
+            doubtful=doubtful,
             declared=declared,
             locked=locked,
             notifiers=tuple(self.settings.notifiers),
@@ -182,7 +182,7 @@ class _Machine:
             try:
                 self._scripts[key] = self._look(role, script)
             except PipcookError as exc:
-                self._scripts[key] = _Script(str(exc))
+                self._scripts[key] = _Script(" ".join(str(exc).split()))
         return self._scripts[key]
 
     def _look(self, role: str, script: ScriptSpec) -> _Script:
@@ -210,6 +210,19 @@ class _Machine:
             except FetchError as exc:
                 self._addresses[uri] = str(exc)
         return self._addresses[uri]
+
+    def _other_assets(self, document: Document, spec: PipelineSpec) -> Iterator[tuple[JsonPath, str]]:
+        """Yield the assets of a document that are others in a document before it."""
+        for path, asset in assets_of(spec):
+            for key in (("name", asset.name), ("uri", asset.uri)):
+                other, place = self._assets.setdefault(key, (asset, document.path))
+                if other != asset:
+                    yield (
+                        path,
+                        f"The asset is {told(asset)}, and in {place} {told(other)}: Airflow knows an asset by its name and by "
+                        "its URI, and keeps what it was told last, which changes again and again. Write the same in both.",
+                    )
+                    break
 
     def _doubt(self, spec: PipelineSpec) -> str | None:
         """Return why the framework of a document cannot be had on this machine, as far as that is known here."""

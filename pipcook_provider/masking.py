@@ -11,11 +11,13 @@ _SECRET: Final = rf"(?:[^/?#]*@(?:{_SLIPPED})?|{_SLIPPED})"
 _HELD: Final = re.compile(rf"\s*(?:https?:/*|(?:[A-Za-z][\w+.-]*:)?//+){_SECRET}", re.IGNORECASE)
 _DROPPED: Final = re.compile(rf"(^\s*(?:https?:/*|//)|://){_SECRET}", re.IGNORECASE)
 
-# The same within a text, where white space and quotes end an address.
-_SLIPPED_IN_TEXT: Final = r'[^\s/?#"\[:@]*:(?!\d*(?:[/?#"\s]|$))[^\s"]*@'
+# The same within a text, where white space and quotes end an address. No part of the text is looked at once for each place
+# that an address could begin at: texts may be long, and written to take long.
 _IN_TEXT: Final = re.compile(
-    rf'(?<=//)(?:(?:\\.|[^/?#"\\\n])*@(?:{_SLIPPED_IN_TEXT})?|{_SLIPPED_IN_TEXT})|[^\s/?#"\\:@]+:[^\s/?#"\\]*@'
+    r'(?<=//)(?:\\.|[^/?#"\\\n])*@|(?<![^\s/?#"\\])((?:[^\s/?#"\\:@]*+@|:)*+)[^\s/?#"\\:@]++:[^\s/?#"\\]*@'
 )
+_UP_TO_AT: Final = re.compile(r'(?<![^\s"])[^\s"]*@')
+_SLIPPED_IN_TEXT: Final = re.compile(r'(?<=//)(?:[^\s/?#"\\]*@)?[^\s/?#"\[:@]*:(?!\d*[/?#])[^\s"]*@')
 
 
 def holds_credentials(address: str) -> bool:
@@ -30,4 +32,6 @@ def without_credentials(address: str) -> str:
 
 def masked(text: str) -> str:
     """Return a text with ``***`` for every user and password in the addresses in it."""
-    return _IN_TEXT.sub("***@", text) if "@" in text else text
+    if "@" not in text:
+        return text
+    return _UP_TO_AT.sub(lambda found: _SLIPPED_IN_TEXT.sub("***@", found[0]), _IN_TEXT.sub(r"\1***@", text))

@@ -13,6 +13,9 @@ from pipcook_provider.spec import ArtifactSpec, Gpu, PipelineSpec, ScriptSpec, S
 #: Task id of what goes before the stages.
 PREPARE = "prepare"
 
+#: Characters of a script's or processor's name in titles; Airflow's database has room for 2000 in all.
+_LONGEST_NAME = 250
+
 #: Where a document names its framework; the last key is also the name by which a run is given another one.
 FRAMEWORK = ("options", "framework")
 
@@ -38,7 +41,7 @@ class Stage:
     def title(self) -> str:
         """What a person calls the stage: ``dataflow 1: resize.py``, ``artifact 1: pipcook-artifact-zip``."""
         name = self.subject.basename if isinstance(self.subject, ScriptSpec) else self.subject.processor
-        return f"{self.task_id.replace('_', ' ')}: {name}"
+        return f"{self.task_id.replace('_', ' ')}: {name[:_LONGEST_NAME]}"
 
 
 def plan(spec: PipelineSpec) -> tuple[Stage, ...]:
@@ -100,15 +103,6 @@ def model_asset(dag_id: str) -> str:
     return f"pipcook://models/{quote(dag_id, safe='')}"
 
 
-def path_of(spec: PipelineSpec, stage: Stage) -> tuple[str | int, ...]:
-    """Return the keys under which the document has the URI of a script's stage."""
-    if stage.role == "dataflow":
-        return ("dataflow", stage.order - 1)
-    if stage.role == "datasource" and "datasource" not in spec.document:
-        return ("dataSource",)
-    return (stage.role,)
-
-
 @dataclass(frozen=True, slots=True)
 class RunParameter:
     """A value of a document that a run may be triggered with another one of.
@@ -148,8 +142,9 @@ def run_parameters(spec: PipelineSpec) -> Iterator[RunParameter]:
 def _query_parameters(spec: PipelineSpec) -> Iterator[RunParameter]:
     for stage in plan(spec):
         if isinstance(stage.subject, ScriptSpec):
+            path = spec.script_paths[stage.order]
             for key, value in stage.subject.parameters.items():
-                yield RunParameter(f"{stage.task_id}.{key}", stage.title, value, path_of(spec, stage), key)
+                yield RunParameter(f"{stage.task_id}.{key}", stage.title, value, path, key)
 
 
 def _leaves(train: Mapping[str, Any], outer: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pipcook_provider.plan import RunParameter, dag_id_of, model_asset, path_of, plan, run_parameters, stage_options
+from pipcook_provider.plan import RunParameter, dag_id_of, model_asset, plan, run_parameters, stage_options
 from pipcook_provider.spec import PipelineSpec, StageOptions, parse_pipeline
 
 
@@ -42,12 +42,17 @@ def test_names_of_run_parameters_are_unique() -> None:
 
 
 def test_scripts_have_places_in_their_document() -> None:
-    """Each script's stage knows where its URI stands, in both spellings."""
-    places = [path_of(spec, stage) for spec in [spec_of()] for stage in plan(spec)]
-    assert places == [("datasource",), ("dataflow", 0), ("model",)]
+    """The document tells where the URI of each script stands, in both spellings."""
+    assert spec_of().script_paths == (("datasource",), ("dataflow", 0), ("model",))
     document = {"specVersion": "2.0", "dataSource": "d.py", "model": "m.py"}
     other = parse_pipeline(json.dumps(document), "/p.json")
-    assert path_of(other, plan(other)[0]) == ("dataSource",)
+    assert other.script_paths == (("dataSource",), ("model",))
+
+
+def test_titles_fit_airflows_database() -> None:
+    """Of a script's name as long as an address may have, the title shows the beginning."""
+    title = plan(spec_of(datasource=f"https://example.com/{'x' * 3000}.py"))[0].title
+    assert title == f"datasource: {'x' * 250}"
 
 
 def test_options_of_stages_are_overlaid() -> None:

@@ -33,10 +33,8 @@ from pipcook_provider.errors import PipcookError, SettingsError
 #: Seconds between looks at a folder of this machine, where Airflow's own setting is longer: a look is cheap.
 _REFRESH_INTERVAL: Final = 30
 
-#: What every parse of a document needs, the latter two for Airflow's serialization. Airflow forks a process for each file
-#: that it parses: what it has imported by then, none of them has to.
+#: What Airflow's serialization of every DAG imports.
 _SHARED: Final = (
-    "pipcook_provider.dag_factory",
     "airflow.providers.standard.operators.trigger_dagrun",
     "airflow.providers.standard.sensors.external_task",
 )
@@ -115,15 +113,12 @@ class PipcookDagBundle(BaseDagBundle):
         :raises AirflowException: the latter failed; the tree is as it was.
         """
         self._inner.refresh()
-        for module in _SHARED:
-            with suppress(ImportError):
-                import_module(module)
+        _make_parsing_cheap()
         with _airflow_errors(self._inner.path, self._area):
             self._fetch(0)
             with self.lock():
                 self._update()
                 self._documents.remove_others()
-                self._remove_stale_versions()
 
     def get_current_version(self) -> Any:
         """Return the version of the bundle below."""
@@ -148,6 +143,7 @@ class PipcookDagBundle(BaseDagBundle):
                 "they were. Make it, or name another one in [dag_processor] dag_bundle_config_list."
             )
         self._tree.update(source, self._documents.present())
+        self._remove_stale_versions()
 
     def _fetch(self, age: float) -> None:
         """Fetch the documents from the web that were not asked for in the last ``age`` seconds."""
@@ -164,6 +160,17 @@ class PipcookDagBundle(BaseDagBundle):
             source = Tree(folder, folder).source()
             if source is None or not source.exists():
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _make_parsing_cheap() -> None:
+    """Import and read here what every parse needs: Airflow forks a process for each file, which then has it."""
+    for module in _SHARED:
+        with suppress(ImportError):
+            import_module(module)
+    with suppress(ImportError, PipcookError):  # each parse tells of it
+        from pipcook_provider.dag_factory.building import reload_settings
+
+        reload_settings()
 
 
 def _inner(path: str | None, bundle: Mapping[str, Any] | None, **options: Any) -> BaseDagBundle:

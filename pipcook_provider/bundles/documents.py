@@ -33,6 +33,8 @@ from pipcook_provider.store.atomic import write_atomically
 _log = logging.getLogger(__name__)
 
 _THREADS: Final = 8
+#: Bytes that a file's name may have.
+_LONGEST_NAME: Final = 255
 #: Airflow parses nothing meanwhile, so that no server is waited for longer than that without a byte (seconds) ...
 _PATIENCE: Final = 5.0
 #: ... none is asked any more when so much time went by; those come first next time ...
@@ -267,7 +269,9 @@ def _is_document_url(url: str) -> bool:
         _ = parts.port
     except ValueError:
         return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname) and is_document_name(_name(url))
+    name = _name(url)
+    usable = is_document_name(name) and len(name.encode()) <= _LONGEST_NAME
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and usable
 
 
 def _name(url: str) -> str:

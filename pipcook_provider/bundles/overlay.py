@@ -2,11 +2,12 @@
 
 A folder that holds pipeline documents, or has one below it that does, is a folder of the tree. In it lie, for each
 document, a stub, which is the document's DAG file, and links to all else that the folder holds, the documents too, so
-that code finds beside it what lies beside it. Any other folder is linked as a whole.
+that code finds beside it what lies beside it; only hidden folders are left out. Any other folder is linked as a whole.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -15,6 +16,7 @@ from itertools import count
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from pipcook_provider.run_marker import RUN_MARKER
 from pipcook_provider.spec.folder import DEFAULTS_NAME, is_document_name, is_looked_into, is_pipeline_file
 
 #: Text of every stub. It says "airflow" and "DAG", by which Airflow knows a DAG file.
@@ -31,6 +33,8 @@ BYTECODE: Final = "__pycache__"
 #: A change that soon before a look may be followed by one that bears the same time (nanoseconds).
 _RACY: Final = 2 * 10**9
 
+#: Bytes of a document's name that leave room for what stubs, and Python's own files beside them, add to it.
+_LONGEST_NAME: Final = 200
 
 _Identity = tuple[int, int]
 
@@ -154,7 +158,13 @@ def overlay(source: Path, tree: Folder, known: Mapping[str, Mark], *, now: int, 
 
 
 def stub_name(document: str, taken: Container[str]) -> str:
-    """Return the name of a document's stub: ``NAME.py``, or where that is taken ``NAME.2.py`` and so on."""
+    """Return the name of a document's stub: ``NAME.py``, or where that is taken ``NAME.2.py`` and so on.
+
+    A name that is too long to add anything to is cut, and told from others by its digest.
+    """
+    encoded = document.encode()
+    if len(encoded) > _LONGEST_NAME:
+        document = f"{document[:40]}-{hashlib.sha256(encoded).hexdigest()[:16]}.json"
     names = (f"{document}.py" if number == 1 else f"{document}.{number}.py" for number in count(1))
     return next(name for name in names if name not in taken)
 
@@ -186,11 +196,15 @@ class _Place(NamedTuple):
         return _Place(entry.path, f"{self.prefix}{entry.name}/", above, self.modified)
 
     def _belongs(self, entry: os.DirEntry[str]) -> bool:
-        """Tell whether an entry may lie in a tree; a way back up may not, since Airflow would refuse the whole bundle."""
+        """Tell whether an entry may lie in a tree.
+
+        A way back up may not: Airflow, which looks into every folder, would refuse the whole bundle. Nor may a hidden
+        folder, where Git, and Kubernetes of a mounted ConfigMap, keep the same files a second time.
+        """
         if entry.name == BYTECODE:
             return False
         try:
-            return not entry.is_dir() or _identity(entry.stat()) not in self.above
+            return not entry.is_dir() or not (entry.name.startswith(".") or _identity(entry.stat()) in self.above)
         except OSError:
             return entry.is_symlink()
 
@@ -220,6 +234,8 @@ class _Look:
             return None
         self._seen.add(_identity(status))
         links = {entry.name: entry.path for entry in entries}
+        if RUN_MARKER in links:
+            return None if place.prefix else Folder(links, {}, {})
         place = place._replace(modified=max([place.modified, *_defaults_modified(entries)]))
         stubs = self._stubs(place, entries, tree.stubs)
         folders: dict[str, Folder] = {}

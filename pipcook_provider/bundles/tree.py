@@ -219,7 +219,7 @@ class _Change:
     def _discard(self, path: Path) -> None:
         staged = next(self._staged)
         path.rename(staged)
-        shutil.rmtree(staged)
+        shutil.rmtree(staged, ignore_errors=True)  # a process that parses may still write bytecode into it
 
 
 def _date(stub: Path, modified: int | None) -> None:

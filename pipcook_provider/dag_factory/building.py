@@ -132,6 +132,15 @@ def _stage_arguments(spec: PipelineSpec, stage: Stage) -> dict[str, Any]:
     return arguments
 
 
+def reload_settings() -> None:
+    """Read this machine's settings anew.
+
+    :raises SettingsError: they cannot be used.
+    """
+    _settings.cache_clear()
+    _settings()
+
+
 @cache
 def _settings() -> Settings:
     """Return this machine's settings; read once per process, since every document asks for them."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipcook_provider.errors import LockError
-from pipcook_provider.plan import Stage, path_of, plan
+from pipcook_provider.plan import Stage, plan
 from pipcook_provider.spec import (
     AirflowOptions,
     ArtifactSpec,
@@ -83,7 +83,7 @@ def _rows(spec: PipelineSpec) -> Iterator[str]:
 def _script(spec: PipelineSpec, stage: Stage) -> str:
     """Return where a stage's script lies, as the document says it: the same on all machines."""
     place: Any = spec.document
-    for key in path_of(spec, stage):
+    for key in spec.script_paths[stage.order]:
         place = place[key]
     reference: str = place
     return reference.partition("#")[0].partition("?")[0]

@@ -17,6 +17,8 @@ from pipcook_provider.units import read_memory
 _FIRST_DATE: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_DATE: Final = datetime(2200, 1, 1, tzinfo=UTC)
 _OFFSET: Final = re.compile(r"(UTC|GMT|Z)?\s*[+-]?\d.*", re.IGNORECASE)
+_ABBREVIATION: Final = re.compile("[A-Z]{3,4}")
+_DAY: Final = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})")
 _WHOLE: Final = frozenset({"retries", "priority_weight", "max_active_runs", "gpus"})
 _SECONDS: Final = frozenset({"retry_delay", "execution_timeout"})
 _FIELDS: Final = frozenset(option.name for option in fields(AirflowOptions))
@@ -113,6 +115,8 @@ def _likely_timezone(name: str) -> str:
 
     if _OFFSET.fullmatch(name):
         return "An offset knows no summer time: name a place of that zone, or give start_date the offset."
+    if _ABBREVIATION.fullmatch(name):
+        return "An abbreviation may stand for several zones: name a place of the one that is meant."
     # "Etc/GMT+8" is eight hours behind UTC: nobody who is near it means it.
     places = tuple(sorted(zone for zone in available_timezones() if not zone.startswith(("Etc/", "posix", "right/"))))
     near = nearest(name, places)
@@ -129,9 +133,11 @@ def parse_start_date(text: str, zone: tzinfo | None = None) -> datetime:
         moment = datetime.fromisoformat(text.strip())
     except ValueError as exc:
         reason = "" if "isoformat" in str(exc) else f": {exc}"
+        remedy = "Name a day that the calendar has." if reason else "Write year, month and day in this order."
+        if not reason and (day := _DAY.fullmatch(text.strip())):
+            remedy = f'Did you mean "{day[1]}-{day[2]:0>2}-{day[3]:0>2}"?'
         raise ValueError(
-            f'Expected a date such as "2026-01-01" or "2026-01-01T08:00:00+08:00", found "{text}"{reason}. '
-            "Write year, month and day in this order."
+            f'Expected a date such as "2026-01-01" or "2026-01-01T08:00:00+08:00", found "{text}"{reason}. {remedy}'
         ) from exc
     moment = moment if moment.tzinfo else moment.replace(tzinfo=zone or UTC)
     if not _FIRST_DATE <= moment <= _LAST_DATE:

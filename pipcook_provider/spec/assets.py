@@ -106,8 +106,8 @@ class AssetReader:
             if other != asset:
                 self.report(
                     path,
-                    f"Expected an asset that is the same wherever it stands, found {_told(asset)}, and before "
-                    f"({_shown(place)}) {_told(other)}: Airflow knows an asset by its name and by its URI. Write the "
+                    f"Expected an asset that is the same wherever it stands, found {told(asset)}, and before "
+                    f"({_shown(place)}) {told(other)}: Airflow knows an asset by its name and by its URI. Write the "
                     "same in both places, or choose another name.",
                 )
                 return
@@ -135,10 +135,11 @@ def _remedy(kinds: tuple[str, ...], others: tuple[str, ...], value: Mapping[str,
     for name in (key for key in value if value[key] is not None):
         if near := did_you_mean(name, (*CONDITIONS, "name", "uri", *TIME_AND_ASSETS)):
             return near.strip()
-    return "Correct it."
+    return 'Correct it; a time alone stands without an object, such as "@daily".'
 
 
-def _told(asset: AssetSpec) -> str:
+def told(asset: AssetSpec) -> str:
+    """Return an asset in words."""
     named = f'"{asset.name}"' if asset.name == asset.uri else f'"{asset.name}" with the URI "{asset.uri}"'
     return f"{named}, watched every {asset.interval:g} seconds" if asset.watch else named
 

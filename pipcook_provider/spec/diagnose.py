@@ -7,6 +7,7 @@ keyword is translated here. Examples and descriptions come from the schema.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import tzinfo
@@ -24,6 +25,7 @@ from pipcook_provider.spec.schedule import check_continuous, read_schedule
 from pipcook_provider.spec.schema import Schema, at, compile_schema, defaults_schema, known_keys, schema
 from pipcook_provider.spec.stages import check_any_stage, check_stage, stage_names
 from pipcook_provider.spec.uri import absolute_origin, resolve_script
+from pipcook_provider.units import read_duration
 
 _KINDS: Final[Mapping[str, str]] = {
     "object": "an object",
@@ -419,6 +421,9 @@ def _rewritten(part: Schema, value: Any) -> str:
     return next((f" Write {shown(candidate)}." for candidate in _variants(part, value) if fits(candidate)), "")
 
 
+_MINUTES: Final = re.compile(r"(?<=[\d ])m(?:ins|inutes?)?$")
+
+
 def _variants(part: Schema, value: Any) -> Iterator[Any]:
     """Yield what may be meant; of several kinds of values none is guessed, only brackets are."""
     several = len(set(_kinds(part)) - {"null"}) > 1
@@ -427,6 +432,9 @@ def _variants(part: Schema, value: Any) -> Iterator[Any]:
     elif isinstance(value, str):
         with suppress(ValueError):
             yield json.loads(value.lower())
+        if part.get("description", "").startswith("Seconds"):
+            with suppress(ValueError):
+                yield round(read_duration(_MINUTES.sub("min", value)).total_seconds())
         if "processor" in part.get("required", ()):
             yield {"processor": value}
     elif isinstance(value, int | float) and not isinstance(value, bool):

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from pipcook_provider.errors import SpecError
-from pipcook_provider.masking import masked
+from pipcook_provider.masking import holds_credentials, masked
 from pipcook_provider.spec.places import Path
 
 VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -60,6 +60,11 @@ def _flaw(text: str, environment: Environment) -> str | None:
             value.encode()
         except UnicodeEncodeError:
             return f"Expected a text in the environment variable {name}, found bytes that are no UTF-8. Set it anew."
+        if holds_credentials(value):
+            return (
+                f"Expected no secret in the environment variable {name}, found an address with user and password: what is "
+                "replaced is written into the run's files. Take them out of it."
+            )
     return None
 
 

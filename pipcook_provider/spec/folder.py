@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from pipcook_provider.run_marker import RUN_MARKER
+
 #: Larger files in a dags folder are data, not pipeline documents; they are not even read.
 MAXIMUM_BYTES: Final = 1024 * 1024
 
@@ -21,18 +23,19 @@ _GONE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 def find_json_files(folder: Path) -> Iterator[tuple[str, Path]]:
     """Yield the JSON files in a folder and those below it that may be pipeline documents, in a stable order.
 
-    Links to folders are followed, as Airflow does. Hidden folders and files, ``node_modules`` and folder defaults are left
-    out. Only names are read: whoever wants one document among thousands does not touch the others.
+    Links to folders are followed, as Airflow does. Hidden folders and files, ``node_modules``, folder defaults, the folders
+    of runs, and names that are no UTF-8 are left out. Only names are read: whoever wants one document among thousands does
+    not touch the others.
 
     :returns: pairs of the path relative to ``folder`` (with ``/``) and the path.
     """
     seen: set[tuple[int, int]] = set()
     for current, folders, names in os.walk(folder, followlinks=True):
-        status = os.stat(current)  # noqa: PTH116 - of thousands of folders
-        if (status.st_dev, status.st_ino) in seen:
+        identity = _identity(current)
+        if identity is None or identity in seen or RUN_MARKER in names:
             folders.clear()
             continue
-        seen.add((status.st_dev, status.st_ino))
+        seen.add(identity)
         folders[:] = sorted(filter(is_looked_into, folders))
         prefix = "".join(f"{part}/" for part in Path(current).relative_to(folder).parts)
         for name in sorted(names):
@@ -40,14 +43,28 @@ def find_json_files(folder: Path) -> Iterator[tuple[str, Path]]:
                 yield prefix + name, Path(current, name)
 
 
+def _identity(folder: str) -> tuple[int, int] | None:
+    """Return by what a folder is known under any of its names; None for one that is gone."""
+    try:
+        status = os.stat(folder)  # noqa: PTH116 - of thousands of folders
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def is_looked_into(name: str) -> bool:
     """Tell whether a folder of that name may hold pipeline documents."""
-    return not name.startswith((".", "__")) and name != "node_modules"
+    return not name.startswith((".", "__")) and name != "node_modules" and _is_text(name)
 
 
 def is_document_name(name: str) -> bool:
     """Tell whether a file of that name may be a pipeline document."""
-    return name.endswith(".json") and not name.startswith(".") and name != DEFAULTS_NAME
+    return name.endswith(".json") and not name.startswith(".") and name != DEFAULTS_NAME and _is_text(name)
+
+
+def _is_text(name: str) -> bool:
+    """Tell whether a name is UTF-8: Airflow's processes could not tell each other of any other."""
+    return name.isascii() or name.encode(errors="ignore").decode() == name
 
 
 def has_dag_file(path: Path) -> bool:

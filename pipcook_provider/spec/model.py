@@ -238,6 +238,12 @@ class PipelineSpec:
         return (self.datasource, *self.dataflow, self.model)
 
     @property
+    def script_paths(self) -> tuple[tuple[str | int, ...], ...]:
+        """The keys under which the document has the URI of each script, in the same order."""
+        datasource = "datasource" if "datasource" in self.document else "dataSource"
+        return ((datasource,), *(("dataflow", index) for index in range(len(self.dataflow))), ("model",))
+
+    @property
     def gpu(self) -> Gpu:
         """Whether the document asks to train on a GPU."""
         return _GPU.get(self.train.get("gpu"), Gpu.NO)

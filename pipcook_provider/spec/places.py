@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -42,12 +42,23 @@ class Places:
         by_path: dict[Path, Place] = {}
         repeated: list[tuple[Path, int, int]] = []
         for path, place in _walk(text):
-            if path in by_path:
+            if path in by_path and _is_within(by_path[path], path, by_path):
                 repeated.append((path, by_path[path].key, place.key))
-                for hidden in [known for known in by_path if known[: len(path)] == path]:
-                    del by_path[hidden]
             by_path[path] = place
-        return cls(by_path, tuple(repeated))
+        return cls(_last_ones(by_path) if repeated else by_path, tuple(repeated))
+
+
+def _is_within(place: Place, path: Path, by_path: Mapping[Path, Place]) -> bool:
+    """Tell whether a value lies in the last one of its container, rather than in one that was repeated."""
+    return not path or (path[:-1] in by_path and by_path[path[:-1]].value < place.value)
+
+
+def _last_ones(by_path: Mapping[Path, Place]) -> dict[Path, Place]:
+    kept: dict[Path, Place] = {}
+    for path, place in by_path.items():  # containers come before what they hold
+        if _is_within(place, path, kept):
+            kept[path] = place
+    return kept
 
 
 def tokens(text: str) -> Iterator[re.Match[str]]:

@@ -14,6 +14,8 @@ from pipcook_provider.spec.places import line_column, tokens
 
 _EXAMPLE: Final = '{"specVersion": "2.0", "datasource": ..., "model": ...}'
 _LONGEST_INTEGER: Final = 20
+#: PostgreSQL, where Airflow keeps DAGs, cannot hold it: one document would end the DAG processor.
+_NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*(\\u0000)")
 _SURROGATE: Final = re.compile(r"(?P<pair>\\u[dD][89abAB]..\\u[dD][c-fC-F]..)|\\u[dD][89a-fA-F]..")
 
 # What stands at the place of the error -> what is likely wrong. The first that matches wins.
@@ -69,6 +71,11 @@ def read(text: str, origin: str) -> Any:
         value = _DECODER.decode(text)
         if _SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode()
+        if "\\u0000" in text and (found := _NUL.search(text)):
+            message = (
+                "Expected characters that Airflow's database can hold, found \\u0000, the character NUL. Remove it."
+            )
+            _fail(origin, text, found.start(1), message)
         return value
     except UnicodeEncodeError as exc:
         offset = next((found.start() for found in _SURROGATE.finditer(text) if not found["pair"]), 0)
@@ -96,7 +103,7 @@ def too_deep(origin: str) -> SpecError:
     return SpecError(masked(origin), (Problem(message, "$", 1, 1),))
 
 
-def _fail(origin: str, text: str, offset: int, message: str, cause: BaseException) -> NoReturn:
+def _fail(origin: str, text: str, offset: int, message: str, cause: BaseException | None = None) -> NoReturn:
     raise SpecError(masked(origin), (Problem(masked(message), "$", *line_column(text, offset)),)) from cause
 
 

@@ -23,6 +23,13 @@ _CRON_FIELDS: Final = ("minute", "hour", "day of the month", "month", "day of th
 _BEGUN: Final = datetime(2026, 1, 1)  # noqa: DTZ001 - Airflow too gives croniter the wall clock
 _LASTING: Final = datetime(2090, 1, 1)  # noqa: DTZ001
 
+#: What people write for no schedule, and for a duration.
+_NEVER: Final = frozenset({"none", "null", "never", "manual", "@none"})
+_AMOUNT: Final = re.compile(r"(\d{1,9}) *(m|mins?|minutes?|h|hrs?|hours?|d|days?|w|weeks?)", re.IGNORECASE)
+_CRON_LIKE: Final = re.compile(r"[\d*/,?#L -]*[*?][\d*/,?#L -]*")
+#: croniter's own: a time that is drawn whenever the expression is read.
+_RANDOM: Final = re.compile(r"(?:^|[\s,])r", re.IGNORECASE)
+
 _NUMBER: Final = r"[0-9]{1,9}(?:[.,][0-9]{1,9})?"
 _DURATION: Final = re.compile(
     rf"P(?=[0-9T])(?:({_NUMBER})Y)?(?:({_NUMBER})M)?(?:({_NUMBER})W)?(?:({_NUMBER})D)?"
@@ -79,11 +86,26 @@ def parse_time(text: str) -> str | Duration:
     if not 5 <= len(time.split()) <= 7:
         raise ValueError(
             'Expected a cron expression of five fields such as "0 3 * * *", a preset such as "@daily", or a duration '
-            f'such as "PT6H", found "{text}".{did_you_mean(time, PRESETS) or " Write null to run on demand only."}'
+            f'such as "PT6H", found "{text}".{_meant(time)}'
         )
     if reason := _cron_flaw(time):
         raise ValueError(f'Expected a cron expression such as "0 3 * * *", found "{text}", {reason}')
     return time
+
+
+def _meant(time: str) -> str:
+    """Return what to do about a text that is no time."""
+    if time.lower() in _NEVER:
+        return " Write null, without quotes, to run on demand only."
+    if "://" in time:
+        return f' Assets stand in a list: ["{time}"].'
+    if amount := _AMOUNT.fullmatch(time):
+        unit = amount[2][0].upper()
+        return f' Did you mean "P{"T" if unit in "HM" else ""}{amount[1]}{unit}"?'
+    if _CRON_LIKE.fullmatch(time):
+        count = len(time.split())
+        return f" It has {count} of the fields: minute, hour, day of the month, month, day of the week."
+    return did_you_mean(time, PRESETS) or " Write null to run on demand only."
 
 
 @lru_cache(maxsize=1024)
@@ -148,6 +170,8 @@ def _cron_flaw(expression: str) -> str | None:
     from croniter import CroniterBadDateError, croniter  # type: ignore[import-untyped]
 
     fields = expression.split()
+    if _RANDOM.search(expression):
+        return 'in which "R" is another time whenever the document is read. Write the time itself.'
     try:
         croniter(expression, _BEGUN).get_prev()
         croniter(expression, _LASTING).get_next()

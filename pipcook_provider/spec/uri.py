@@ -18,11 +18,13 @@ from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 from pipcook_provider.masking import masked
 from pipcook_provider.spec.credentials import refuse_credentials
 from pipcook_provider.spec.model import Parameter, ScriptSpec
+from pipcook_provider.spec.names import did_you_mean
 from pipcook_provider.spec.templates import pieces_of
 
 _UNDECODABLE: Final = re.compile("[\udc80-\udcff]")
 _UNSAFE: Final = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 _DIGEST: Final = re.compile("sha256=[0-9A-Fa-f]{64}")
+_SCHEMES: Final = ("https", "http", "file")
 _URL: Final = re.compile("https?:", re.IGNORECASE)
 # What quote() leaves alone beside letters, digits and "_.-~": allowed in the path of a URI by RFC 3986.
 _PATH_SAFE: Final = "/!$&'()*+,;=:@"
@@ -190,7 +192,8 @@ def _check_scheme(parts: SplitResult, reference: str) -> None:
             )
         hint = f'If it is a path, write "./{reference}".'
         if parts.netloc:
-            hint = "Serve the script from one of these, or put it beside this document."
+            near = did_you_mean(parts.scheme, _SCHEMES).lstrip()
+            hint = near or "Serve the script from one of these, or put it beside this document."
         elif len(parts.scheme) == 1:
             hint = 'A path with a drive letter is written "file:///C:/...", or relative to this document.'
         raise ValueError(

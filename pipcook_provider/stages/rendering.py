@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from pipcook_provider.errors import TemplateError
-from pipcook_provider.plan import path_of, plan
+from pipcook_provider.plan import plan
 from pipcook_provider.spec import Parameter, PipelineSpec, ScriptSpec
 from pipcook_provider.spec.uri import with_query
 from pipcook_provider.templating import Templates, is_template
@@ -39,7 +39,7 @@ def with_rendered_queries(
                 tell(f"{name}: {value} -> {rendered[key]}")
         if changed is document:
             changed = copy.deepcopy(document)
-        *outer, last = path_of(spec, stage)
+        *outer, last = spec.script_paths[stage.order]
         place: Any = changed
         for part in outer:
             place = place[part]

@@ -151,7 +151,8 @@ def _parse(file: Path, uri: str) -> ast.Module:
         return ast.parse(text, filename=uri)
     except SyntaxError as exc:
         page = " A web page came instead of a script." if text.lstrip()[:1] == b"<" else ""
-        source = f"\n    {exc.text.strip()}" if exc.text else ""
+        # A document may name any file as its script: what is none by its name is not shown.
+        source = f"\n    {exc.text.strip()}" if exc.text and file.suffix == ".py" else ""
         raise ScriptError(
             f"the script {uri} is not valid Python at line {exc.lineno}:{source}\nSyntaxError: {exc.msg}.{page} "
             "Nothing was run; correct the script and try again."

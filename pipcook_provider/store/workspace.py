@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import socket
@@ -29,12 +28,12 @@ from pathlib import Path
 from typing import Any
 
 from pipcook_provider.errors import WorkspaceError
+from pipcook_provider.run_marker import RUN_MARKER
 from pipcook_provider.store.atomic import write_atomically
 from pipcook_provider.store.contents import read_contents
 
 CONFIG_NAME = "pipeline-config.json"
 
-_MARKER = ".pipcook-workspace"
 _LOCK = ".pipcook-lock"
 _AIRFLOWS_RUN_ID = re.compile(r"\w+__\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?\+\d\d:\d\d(_\w+)?")
 
@@ -59,14 +58,14 @@ class Workspace:
         if root.exists() and not root.is_dir():
             raise WorkspaceError(f"expected a folder for the run, found the file {root}. Choose a folder.")
         with workspace._writable():
-            if root.is_dir() and any(root.iterdir()) and not (root / _MARKER).exists():
+            if root.is_dir() and any(root.iterdir()) and not (root / RUN_MARKER).exists():
                 raise WorkspaceError(
                     f"expected {root} to be empty or the folder of an earlier run, found other files in it. A run would "
                     "replace them, so nothing was written. Choose another folder."
                 )
             root.mkdir(parents=True, exist_ok=True)
             workspace.check_folders()
-            (root / _MARKER).touch()
+            (root / RUN_MARKER).touch()
         return workspace
 
     @classmethod
@@ -241,7 +240,7 @@ class Workspace:
         :raises WorkspaceError: one is a link.
         """
         outputs = self._stages.iterdir() if self._stages.is_dir() else ()
-        own = ("cache", "cache/stages", "data", "model", "scripts", CONFIG_NAME, self.prepared.name, _MARKER, _LOCK)
+        own = ("cache", "cache/stages", "data", "model", "scripts", CONFIG_NAME, self.prepared.name, RUN_MARKER, _LOCK)
         for place in (*(self.root / name for name in own), *outputs):
             if place.is_symlink():
                 raise WorkspaceError(
@@ -267,11 +266,6 @@ class Workspace:
                 f"the workspace {self.root} cannot be written: {exc}. Make room there or make it writable, or choose "
                 "another folder; if a script has removed what is in it, mend the script."
             ) from exc
-
-
-def is_run_folder(folder: Path) -> bool:
-    """Tell whether a folder is that of a run, whatever has become of it."""
-    return os.path.lexists(folder / _MARKER)
 
 
 def run_folder(root: Path, dag_id: str, run_id: str) -> Path:

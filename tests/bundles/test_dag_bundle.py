@@ -14,6 +14,7 @@ from bundle_files import Parsed, listed, parse
 from bundles.conftest import MakeBundle, WriteDocument
 
 from pipcook_provider.bundles import PipcookDagBundle
+from pipcook_provider.dag_factory import building
 from pipcook_provider.errors import PipcookError, SettingsError
 
 ORDINARY = """
@@ -291,6 +292,25 @@ def test_configured_bundle_is_made_by_airflow(
     bundle.refresh()
     assert listed(bundle) == ["digits.json.py"]
     assert not os.path.lexists(bundle.base_dir)
+
+
+def test_refresh_reads_the_settings_for_all_parses(
+    make_bundle: MakeBundle, write_document: WriteDocument, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A parse finds them read, and those that changed are there after the next refresh; wrong ones are each parse's error."""
+    write_document()
+    bundle = make_bundle()
+    bundle.initialize()
+    for runner in ("process", "docker"):
+        monkeypatch.setenv("PIPCOOK_RUNNER", runner)
+        bundle.refresh()
+        assert building._settings.cache_info().currsize == 1
+        assert parse(bundle).dags["digits"].get_task("prepare").runner == runner
+    monkeypatch.setenv("PIPCOOK_RUNNER", "spaceship")
+    bundle.refresh()
+    assert "spaceship" in parse(bundle).errors["digits.json.py"]
+    monkeypatch.delenv("PIPCOOK_RUNNER")
+    bundle.refresh()
 
 
 def test_initialize_loads_nothing_heavy(write_document: WriteDocument, source: Path) -> None:

@@ -14,6 +14,7 @@ from http_server import Server
 
 from pipcook_provider.bundles import documents
 from pipcook_provider.bundles.documents import Documents, fetch
+from pipcook_provider.errors import SettingsError
 
 
 def document(**changes: Any) -> bytes:
@@ -235,6 +236,14 @@ def test_names_from_addresses(make_bundle: MakeBundle, server: Server) -> None:
     bundle = make_bundle(documents=urls)
     bundle.initialize()
     assert set(parse(bundle).dags) == {"digits", "a_b_c"}
+
+
+@pytest.mark.parametrize("name", ["x" * 251, "%E6%97%A5" * 90])
+def test_name_that_no_file_can_have_is_refused(make_bundle: MakeBundle, name: str) -> None:
+    """An address that ends in more than 255 bytes is told when the bundle is made, not at each refresh."""
+    make_bundle(documents=[f"https://example.com/{'x' * 250}.json"])
+    with pytest.raises(SettingsError, match="end in a file's name"):
+        make_bundle(documents=[f"https://example.com/{name}.json"])
 
 
 def test_slow_server_is_left_in_peace(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

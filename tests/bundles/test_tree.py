@@ -12,13 +12,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from airflow.utils.file import list_py_file_paths
 from bundles.conftest import MakeBundle
 from forks import Fork, Say
 
 from pipcook_provider.bundles import overlay
 from pipcook_provider.bundles import tree as trees
 from pipcook_provider.bundles.overlay import BYTECODE, STUB, Folder
+from pipcook_provider.bundles.stub import load
 from pipcook_provider.bundles.tree import Tree
+from pipcook_provider.run_marker import RUN_MARKER
 
 DOCUMENT = json.dumps({"specVersion": "2.0", "datasource": "datasource.py", "model": "model.py"})
 
@@ -99,10 +102,10 @@ def test_stub_is_as_old_as_its_document_or_its_defaults(source: Path, tree: Tree
 
 @pytest.mark.parametrize("name", [".git", "__pycache__", "__tests", "node_modules"])
 def test_folders_of_tools_hold_no_documents(source: Path, tree: Tree, name: str) -> None:
-    """Hidden folders, those with two underscores and node_modules are not looked into."""
+    """Hidden folders, those with two underscores and node_modules are not looked into; hidden ones are left out."""
     write(source, "digits.json", f"{name}/package.json")
     tree.update(source, ())
-    linked = [] if name == BYTECODE else [f"{name}@"]
+    linked = [] if name in (BYTECODE, ".git") else [f"{name}@"]
     assert shape(tree.dags) == sorted([*linked, "digits.json.py", "digits.json@"])
 
 
@@ -113,6 +116,28 @@ def test_links_to_folders_are_followed(source: Path, tmp_path: Path, tree: Tree)
     tree.update(source, ())
     assert shape(tree.dags) == ["shared/", "shared/model.py@", "shared/spam.json.py", "shared/spam.json@"]
     assert (tree.dags / "shared/spam.json").readlink() == source / "shared/spam.json"
+
+
+def test_mounted_configmap_is_a_folder_of_documents(source: Path, tree: Tree) -> None:
+    """Kubernetes keeps its files in a hidden folder, and a link to that: Airflow would refuse to see them twice."""
+
+    def mount(number: int, *names: str) -> None:
+        write(source / f"..{number}", *names)
+        (source / "new").symlink_to(f"..{number}")
+        (source / "new").rename(source / "..data")
+        for name in {name.partition("/")[0] for name in names}:
+            if not (source / name).is_symlink():
+                (source / name).symlink_to(f"..data/{name}")
+
+    mount(1, "digits.json", "team/spam.json", "team/lib/code.py")
+    tree.update(source, ())
+    mount(2, "digits.json", "team/spam.json", "team/lib/code.py", "cats.json")
+    shutil.rmtree(source / "..1")
+    tree.update(source, ())
+    assert sorted(name for name in shape(tree.dags) if "@" not in name) == [
+        *("cats.json.py", "digits.json.py", "team/", "team/spam.json.py")
+    ]
+    assert len(list_py_file_paths(tree.dags)) == 3
 
 
 def test_circles_and_broken_links_do_no_harm(source: Path, tree: Tree) -> None:
@@ -152,6 +177,40 @@ def test_stub_makes_way_for_a_real_file(source: Path, tree: Tree) -> None:
     tree.update(source, ())
     assert shape(tree.dags) == ["digits.json.2.py", "digits.json.py@", "digits.json@"]
     assert (tree.dags / "digits.json.py").read_text() == "# mine"
+
+
+def test_long_names_harm_nobody(source: Path, tree: Tree) -> None:
+    """A document's name may be as long as files' names can be: its stub gets a shorter one, and goes with it."""
+    names = ["x" * 250 + ".json", "x" * 249 + "y.json", "\u65e5" * 83 + ".json", "y" * 195 + ".json"]
+    write(source, *names)
+    tree.update(source, ())
+    stubs = [name for name in shape(tree.dags) if name.endswith(".py")]
+    assert len(stubs) == len(names)
+    assert "y" * 195 + ".json.py" in stubs
+    for stub in stubs:
+        assert load(str(tree.dags / stub)) is not None
+    for name in names:
+        (source / name).unlink()
+    tree.update(source, ())
+    assert shape(tree.dags) == []
+
+
+def test_names_that_are_no_text_are_no_documents(source: Path, tree: Tree) -> None:
+    """A name that is no UTF-8 would end Airflow's DAG processor; the file is there all the same."""
+    write(source, "digits.json", "caf\udce9.json", "caf\udce9/digits.json")
+    tree.update(source, ())
+    assert shape(tree.dags) == ["caf\udce9.json@", "caf\udce9@", "digits.json.py", "digits.json@"]
+
+
+def test_folders_of_runs_hold_no_documents(source: Path, tree: Tree) -> None:
+    """Whoever trains in the folder gets no DAG of what was trained; a run's folder is linked as a whole."""
+    write(source, "digits.json", "run/pipeline-config.json", "run/model/pipeline.json")
+    (source / "run" / RUN_MARKER).touch()
+    tree.update(source, ())
+    assert shape(tree.dags) == ["digits.json.py", "digits.json@", "run@"]
+    (source / RUN_MARKER).touch()
+    tree.update(source, ())
+    assert shape(tree.dags) == [f"{RUN_MARKER}@", "digits.json@", "run@"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

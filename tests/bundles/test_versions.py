@@ -101,6 +101,19 @@ def test_trees_of_removed_versions_go(
     assert [tree.exists() for tree in trees] == [False, True]
 
 
+def test_worker_removes_trees_of_removed_versions(
+    make_bundle: MakeBundle, write_document: WriteDocument, commit: Commit, below: dict[str, Any]
+) -> None:
+    """On a machine without a DAG processor they go when the tree of another version is made."""
+    write_document()
+    old, new = commit(), commit()
+    worker = make_bundle(bundle=below, version=old)
+    worker.initialize()
+    shutil.rmtree(worker.versions_dir / old)
+    make_bundle(bundle=below, version=new).initialize()
+    assert not worker.path.exists()
+
+
 def test_bundle_below_keeps_its_face(make_bundle: MakeBundle, below: dict[str, Any]) -> None:
     """Where it is shown, and what that template names, are the inner bundle's, before anything is cloned."""
     kwargs = {"tracking_ref": "main", "repo_url": "https://github.com/apache/airflow.git", "subdir": "dags"}

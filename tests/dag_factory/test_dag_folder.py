@@ -11,6 +11,7 @@ from airflow.exceptions import SerializationError
 from dag_bags import LOADER, dag_bag, serialized
 
 from pipcook_provider.dag_factory import load_pipelines
+from pipcook_provider.run_marker import RUN_MARKER
 
 BROKEN = '{"specVersion": "2.0", "datasource": "a.py"}'
 
@@ -27,6 +28,18 @@ def test_dags_of_a_folder_are_named_by_their_path(write_pipeline, tmp_path) -> N
     (folder / "huge.json").write_text('{"specVersion": "2.0"}' + " " * 2_000_000, encoding="utf-8")
     assert set(load_pipelines(folder)) == {"a", "team_x.b"}
     assert set(load_pipelines(folder / "datasource.py")) == {"a", "team_x.b"}
+
+
+def test_folders_of_runs_and_names_that_are_no_text_hold_no_documents(write_pipeline) -> None:
+    """What was trained in the folder is no pipeline of it, and a name that is no UTF-8 harms no other."""
+    document = write_pipeline(name="a.json")
+    text = document.read_text(encoding="utf-8")
+    run = document.parent / "run"
+    (run / "model").mkdir(parents=True)
+    (run / RUN_MARKER).touch()
+    for path in (run / "pipeline-config.json", run / "model" / "pipeline.json", document.with_name("caf\udce9.json")):
+        path.write_text(text, encoding="utf-8")
+    assert set(load_pipelines(document.parent)) == {"a"}
 
 
 def test_broken_document_harms_no_other(write_pipeline) -> None:

@@ -128,3 +128,10 @@ def test_json_path() -> None:
     assert json_path(()) == "$"
     assert json_path(("options", "train")) == "$.options.train"
     assert json_path(("dataflow", 0, "a b", "1")) == "$.dataflow[0]['a b']['1']"
+
+
+def test_nul_is_refused() -> None:
+    """A text that PostgreSQL cannot hold is told with its place; a backslash before the same letters is none."""
+    assert read(r'["a\\u0000", "\\\\u0000"]', "p.json") == [r"a\u0000", r"\\u0000"]
+    with pytest.raises(SpecError, match=r"^p\.json:2:6: .*NUL"):
+        read('{"a":\n "a\\\\\\u0000b"}', "p.json")

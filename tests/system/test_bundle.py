@@ -21,6 +21,18 @@ refresh_interval = 1
 bundle_refresh_check_interval = 1
 [api_auth]
 jwt_secret = c2VjcmV0IG9mIGEgdGVzdCB0aGF0IGxpc3RlbnMgb24gbG9vcGJhY2sgb25seQ==
+[pipcook]
+notifiers = {"team": {"classpath": "team_notifier.ToFile"}}
+"""
+
+NOTIFIER = """
+from pathlib import Path
+from airflow.sdk import BaseNotifier
+
+class ToFile(BaseNotifier):
+    def notify(self, context):
+        with open(Path(__file__).resolve().parent / "told.txt", "a") as told:
+            told.write(context["run_id"] + chr(10))
 """
 
 SCRIPT = """
@@ -76,6 +88,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory, server: Server) -> Iterato
         "script.py": SCRIPT,
         "ordinary.py": ORDINARY,
         "team_helper.py": 'NAME = "ordinary"',
+        "team_notifier.py": NOTIFIER,
         "number.txt": "7",
         "package.json": '{"name": "no pipeline"}',
         "pipcook_dags.py": LOADER,
@@ -127,6 +140,19 @@ def test_pipelines_run(airflow: Airflow) -> None:
     for dag_id in ("good", "remote"):
         assert airflow.result(dag_id, runs[dag_id], "model")["metrics"] == {"total": 3.0}
     assert str(airflow.result("ordinary_7", runs["ordinary_7"], "tell")) == "7"
+
+
+def test_failed_run_is_told_once(airflow: Airflow) -> None:
+    """The notifier that a document names hears of each failed run, and of that only."""
+    write_document(airflow.dags, "failing.json", model="gone.py", options={"airflow": {"on_failure": "team"}})
+    wait_for(lambda: "failing" in live(airflow), bool)
+    runs = [airflow.trigger("failing") for _ in range(2)]
+    assert [airflow.finished("failing", run_id) for run_id in runs] == ["failed", "failed"]
+    told = airflow.dags / "told.txt"
+    wait_for(lambda: told.exists() and len(told.read_text().splitlines()) >= len(runs), bool)
+    (airflow.dags / "failing.json").unlink()
+    wait_for(lambda: "failing" in live(airflow), False.__eq__)
+    assert sorted(told.read_text().splitlines()) == sorted(runs)
 
 
 def test_broken_document_is_its_own_import_error(airflow: Airflow) -> None:

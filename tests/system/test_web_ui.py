@@ -155,7 +155,7 @@ def test_run_trains_with_what_was_entered(airflow: Airflow, browser: Browser) ->
         assert airflow.finished("count", run_id) == "success", airflow.tasks("count", run_id)
         page.goto(f"{page.url}/tasks/prepare/rendered_templates")
         parameters = page.get_by_role("row", name="parameters")
-        for shown in (r'"epochs"\s*: 3', r'"datasource.count"\s*: "6"', r'"learningRate"\s*: 0.5'):
+        for shown in (r'"epochs"\s*:\s*3', r'"datasource.count"\s*:\s*"6"', r'"learningRate"\s*:\s*0.5'):
             expect(parameters).to_contain_text(re.compile(shown))
         page.goto(page.url.replace("/rendered_templates", ""))
         expect(page.locator("body")).to_contain_text("3 instead of 2")

@@ -98,9 +98,9 @@ def _told(
         *sections.unknown_notifiers(spec, facts),
     ]
     if spec.airflow.env or texts.may_hold_anything(text):
-        mistakes += texts.templates(spec)
-        doubts += texts.connections(spec, facts)
-        doubts += _of_texts(spec.document)
+        unrenderable, unreachable = texts.templates(spec, facts)
+        mistakes += unrenderable
+        doubts += [*unreachable, *_of_texts(spec.document)]
     if not mistakes and not doubts and not keys.repeats_keys(text):
         return ()
     errors: list[tuple[Level, Problem]] = [("error", problem) for problem in located(text, set(mistakes), source)]

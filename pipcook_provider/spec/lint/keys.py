@@ -18,6 +18,8 @@ from pipcook_provider.spec.places import Path, Places, json_path, line_column
 from pipcook_provider.spec.schema import known_keys
 
 _TRAIN: Final = ("options", "train")
+#: Where a key is looked for that stands in the wrong place, in this order.
+_SECTIONS: Final[tuple[Path, ...]] = (("options", "airflow"), _TRAIN, ("options",), ())
 #: What the stages themselves read of ``options.train``, whatever the script does.
 _OURS: Final = frozenset({"gpu"})
 
@@ -25,8 +27,14 @@ _OURS: Final = frozenset({"gpu"})
 def unknown(document: Any) -> Iterator[Flaw]:
     """Yield the keys of a document that the specification does not know."""
     for path, _ in unknown_keys(document):
-        near = did_you_mean(str(path[-1]), known_keys(*path[:-1]))
-        yield Flaw(path, f'Unknown key "{path[-1]}": it is kept, but nothing reads it.{near}', at_key=True)
+        remedy = _place_of(path) or did_you_mean(str(path[-1]), known_keys(*path[:-1]))
+        yield Flaw(path, f'Unknown key "{path[-1]}": it is kept, but nothing reads it.{remedy}', at_key=True)
+
+
+def _place_of(path: Path) -> str:
+    """Return where a key belongs that another section of the document knows."""
+    section = next((one for one in _SECTIONS if path[-1] in known_keys(*one)), None)
+    return f" It belongs into {json_path(section)[2:] or 'the document itself'}." if section is not None else ""
 
 
 def near_misses(path: Path, section: Mapping[str, Any]) -> Iterator[Flaw]:

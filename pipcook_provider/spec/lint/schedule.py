@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -15,6 +16,9 @@ from pipcook_provider.spec.places import Path
 _SCHEDULE: Final = (*AIRFLOW, "schedule")
 #: Nobody who writes a document today waits that long for its first run.
 _FAR: Final = datetime(2100, 1, 1, tzinfo=UTC)
+#: The fields of a cron expression, and after how many each begins anew.
+_FIELDS: Final = {"minute": 60, "hour": 24, "day of the month": 31, "month": 12, "day of the week": 7}
+_STEP: Final = re.compile(r"/(\d+)")
 #: Presets that have no times which could be missed, and none that a zone could move.
 _TIMELESS: Final = frozenset({"@once", "@continuous"})
 
@@ -39,8 +43,30 @@ def schedule_flaws(spec: PipelineSpec, facts: Facts) -> Iterator[Flaw]:
             f"The schedule fires for the first time after {airflow.start_date:%Y-%m-%d}: none of us will see it. Correct the "
             "year.",
         )
+    if isinstance(time, str) and not time.startswith("@"):
+        yield from _of_cron(
+            time, (*_SCHEDULE, "time") if isinstance(airflow_section(spec)["schedule"], dict) else _SCHEDULE
+        )
     if schedule is not None and schedule.assets is not None:
         yield from _of_assets(spec, schedule, facts)
+
+
+def _of_cron(expression: str, path: Path) -> Iterator[Flaw]:
+    fields = expression.split()
+    if len(fields) > len(_FIELDS):
+        yield Flaw(
+            path,
+            f'The sixth field of a schedule is the second ("{fields[5]}"), other than where it comes first: "{expression}" fires '
+            f'in the minute "{fields[0]}" of the hour "{fields[1]}". Leave it out, unless that is meant.',
+        )
+    for name, length, one in zip(_FIELDS, _FIELDS.values(), fields, strict=False):
+        for step in _STEP.findall(one):
+            if len(step) > 2 or int(step) > length:
+                yield Flaw(
+                    path,
+                    f'The step of "{one}" never comes: the field is the {name}, and begins anew after {length}. Write a step '
+                    "that is shorter, or a duration.",
+                )
 
 
 def watched(spec: PipelineSpec) -> Iterator[tuple[Path, str]]:
@@ -50,6 +76,21 @@ def watched(spec: PipelineSpec) -> Iterator[tuple[Path, str]]:
             if isinstance(entry, Mapping) and entry.get("watch"):
                 name = "uri" if entry.get("uri") is not None else "name"
                 yield (*path, name), entry[name]
+
+
+def assets_of(spec: PipelineSpec) -> Iterator[tuple[Path, AssetSpec]]:
+    """Yield the assets that a pipeline is scheduled on, with their paths."""
+    if spec.airflow.schedule is not None and spec.airflow.schedule.assets is not None:
+        for (path, _), asset in zip(_entries(spec), _leaves(spec.airflow.schedule.assets), strict=True):
+            yield path, asset
+
+
+def _leaves(condition: AssetCondition | AssetSpec) -> Iterator[AssetSpec]:
+    if isinstance(condition, AssetSpec):
+        yield condition
+    else:
+        for entry in condition.entries:
+            yield from _leaves(entry)
 
 
 def _pointless(name: str, why: str) -> Flaw:

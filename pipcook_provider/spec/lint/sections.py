@@ -16,11 +16,8 @@ _OF_CONTAINERS: Final = ("image", "network", "gpus", "memory")
 
 
 def scripts_of(spec: PipelineSpec) -> Iterator[tuple[Path, ScriptSpec]]:
-    """Yield the scripts of a document with the paths of their URIs."""
-    yield ("datasource" if "datasource" in spec.document else "dataSource",), spec.datasource
-    for index, script in enumerate(spec.dataflow):
-        yield ("dataflow", index), script
-    yield ("model",), spec.model
+    """Return the scripts of a document with the paths of their URIs."""
+    return zip(spec.script_paths, spec.scripts, strict=True)
 
 
 def airflow_section(spec: PipelineSpec) -> Mapping[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -57,32 +56,26 @@ def variables(path: Path, value: Any) -> Iterator[Flaw]:
             )
 
 
-def templates(spec: PipelineSpec) -> Iterator[Flaw]:
-    """Yield the templates that no run could render."""
+def templates(spec: PipelineSpec, facts: Facts) -> tuple[list[Flaw], list[Flaw]]:
+    """Return the templates that no run could render, and those with connections that this machine lets no template have."""
+    mistakes, doubts = [], []
     for path, text, secrets in _rendered(spec):
-        if is_template(text):
-            from pipcook_provider.templating.sandbox import Template
+        if not is_template(text):
+            continue
+        from pipcook_provider.templating.sandbox import Template
 
-            try:
-                Template.parse(text, secrets=secrets)
-            except TemplateError as exc:
-                yield Flaw(path, f"The template {shown(text)} cannot be rendered: {exc}")
-
-
-def connections(spec: PipelineSpec, facts: Facts) -> Iterator[Flaw]:
-    """Yield the templates with connections that this machine does not let templates have."""
-    for path, text, secrets in _rendered(spec) if facts.connections else ():
-        if is_template(text):
-            from pipcook_provider.templating.sandbox import Template
-
-            with suppress(TemplateError):
-                for conn_id, _ in Template.parse(text, secrets=secrets).fields:
-                    if conn_id not in facts.connections:
-                        yield Flaw(
-                            path,
-                            f"Expected one of this machine's [pipcook] template_connections ({', '.join(facts.connections)}), "
-                            f'found "{conn_id}".{did_you_mean(conn_id, facts.connections)}',
-                        )
+        try:
+            named = {conn_id for conn_id, _ in Template.parse(text, secrets=secrets).fields}
+        except TemplateError as exc:
+            mistakes.append(Flaw(path, f"The template {shown(text)} cannot be rendered: {exc}"))
+            continue
+        for conn_id in named.difference(facts.connections) if facts.connections else ():
+            message = (
+                f"Expected one of this machine's [pipcook] template_connections ({', '.join(facts.connections)}), found "
+                f'"{conn_id}".{did_you_mean(conn_id, facts.connections)}'
+            )
+            doubts.append(Flaw(path, message))
+    return mistakes, doubts
 
 
 def unrendered(document: Any) -> Iterator[Flaw]:

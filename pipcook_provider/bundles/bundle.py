@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -29,6 +30,8 @@ from airflow.providers.common.compat.sdk import AirflowException
 from pipcook_provider.bundles.documents import Documents, check_urls, fetch
 from pipcook_provider.bundles.tree import Tree
 from pipcook_provider.errors import PipcookError, SettingsError
+
+log = logging.getLogger(__name__)
 
 #: Seconds between looks at a folder of this machine, where Airflow's own setting is longer: a look is cheap.
 _REFRESH_INTERVAL: Final = 30
@@ -150,8 +153,18 @@ class PipcookDagBundle(BaseDagBundle):
         urls = self._documents.due(age)
         if urls:
             answers = fetch(urls)
-            with self.lock():
-                self._documents.keep(answers)
+            try:
+                with self.lock():
+                    self._documents.keep(answers)
+            except OSError as exc:
+                # A task whose document is there must not fail for want of room for a newer copy of another.
+                log.warning(
+                    "The documents of the DAG bundle %s that were fetched could not be kept in %s (%s); the copies that are "
+                    "there count. Make it writable, or make room.",
+                    self.name,
+                    self._area,
+                    exc.strerror or exc,
+                )
 
     def _remove_stale_versions(self) -> None:
         """Remove the trees of versions that Airflow has removed."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -200,6 +202,24 @@ def test_document_of_the_same_name_as_another_names_both(
         "spam.json.3.py": (urls[2], str(path)),
     }.items():
         assert [place for place in places if place not in told[file]] == []
+
+
+def test_copy_stays_in_use_when_a_newer_one_cannot_be_kept(
+    make_bundle: MakeBundle, server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A task starts although the disk has no room for what was fetched; the log tells."""
+    url = server.put("/spam.json", document())
+    make_bundle(documents=[url]).initialize()
+
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(documents, "write_atomically", full)
+    worker = make_bundle(documents=[url], refresh_interval=0)
+    worker.initialize()
+    assert list(parse(worker).dags) == ["spam"]
+    assert "could not be kept" in caplog.text
+    assert "No space left on device" in caplog.text
 
 
 def test_document_that_is_no_longer_listed_goes(make_bundle: MakeBundle, server: Server) -> None:

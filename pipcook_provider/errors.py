@@ -51,6 +51,7 @@ class SettingsError(PipcookError):
     """A value of the ``[pipcook]`` settings cannot be used."""
 
 
+_LINE_BREAK = re.compile(r"\r?\n *")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -73,7 +74,7 @@ class Problem:
         """Return ``origin:line:column: path: message``, the form that editors and terminals make clickable."""
         rendered = f"{origin}:{self.line}:{self.column}: {self.path}: {self.message}"
         # Texts of documents stand in it: none may begin a line of a log, or be a command to a terminal.
-        return _CONTROL.sub(lambda found: repr(found[0])[1:-1], rendered)
+        return _CONTROL.sub(lambda found: repr(found[0])[1:-1], _LINE_BREAK.sub(" ", rendered))
 
 
 class SpecError(PipcookError):

@@ -182,7 +182,7 @@ class _Machine:
             try:
                 self._scripts[key] = self._look(role, script)
             except PipcookError as exc:
-                self._scripts[key] = _Script(" ".join(str(exc).split()))
+                self._scripts[key] = _Script(str(exc))
         return self._scripts[key]
 
     def _look(self, role: str, script: ScriptSpec) -> _Script:

@@ -151,6 +151,34 @@ def test_file_that_cannot_be_read(tmp_path, settings) -> None:
     assert "UTF-8" in finding.problem.message
 
 
+def test_same_asset(folder, settings) -> None:
+    """Documents that mean other things by the same asset are told, at the later one; those that agree are not."""
+    digits = {"name": "digits", "uri": "https://example.com/digits.zip", "watch": True, "interval": 60}
+    for name, asset in {
+        "a.json": digits,
+        "b.json": digits,
+        "c.json": {**digits, "interval": 90},
+        "d.json": {**digits, "name": "numbers"},
+        "e.json": "letters",
+    }.items():
+        write(folder / name, options={"airflow": {"schedule": {"time": "@daily", "assets": {"any": ["x", asset]}}}})
+    found = lint(folder, settings)
+    assert [(finding.level, Path(finding.file).name, finding.problem.path) for finding in found] == [
+        ("warning", "c.json", "$.options.airflow.schedule.assets.any[1]"),
+        ("warning", "d.json", "$.options.airflow.schedule.assets.any[1]"),
+    ]
+    assert "watched every 90 seconds, and in" in found[0].problem.message
+    assert str(folder / "a.json") in found[0].problem.message
+
+
+def test_no_line_of_a_file_that_is_no_script(folder, settings) -> None:
+    """A document that names another file as its script gets nothing of it to see."""
+    (folder / ".netrc").write_text("machine h login me password s3cret\n", encoding="utf-8")
+    (finding,) = lint(write(folder / "p.json", model=".netrc"), settings)
+    assert "not valid Python at line 1" in finding.problem.message
+    assert "s3cret" not in finding.problem.message
+
+
 def test_same_dag_id(folder, settings) -> None:
     """Documents of a folder whose DAGs would be called alike are errors, each of which names the other."""
     for name in ("a/b.json", "a.b.json", "c.json"):

@@ -43,7 +43,7 @@ _UNITS: Final = (("day", 86400), ("hour", 3600), ("minute", 60))
 _PUNCTUATION: Final = re.compile(r"[!-/:-@\[-`{-~]")
 #: What would end a code span, a table's cell or a line, or could be taken for HTML.
 _UNSAFE: Final = re.compile(r"[`|<\x00-\x20\x7f\u2028\u2029]+")
-_STAND_INS: Final = {"`": "'", "|": "¦", "<": "&lt;"}
+_STAND_INS: Final = {"`": "'", "|": "¦", "<": "‹"}
 #: Characters of a value that are shown.
 _LONGEST: Final = 200
 
@@ -54,11 +54,11 @@ def documentation(spec: PipelineSpec, path: Path, shown: str) -> str:
     :param path: the document.
     :param shown: what people call it.
     """
-    kind = f"{_code(spec.type)} with " if spec.type else "Trained with "
-    framework = _code(spec.framework) if spec.framework else "no framework"
+    kind = _code(spec.type) if spec.type else "Trained"
+    framework = f"with {_code(spec.framework)}" if spec.framework else "without a framework"
     parts = [
-        f"{kind}{framework}, run {_when(spec.airflow)}.",
-        "\n".join(("| stage | what runs | parameters |", "| --- | --- | --- |", *_rows(spec))),
+        f"{kind} {framework}; runs {_when(spec.airflow)}.",
+        "\n".join(("| stage | what runs, and its parameters |", "| --- | --- |", *_rows(spec))),
         *_warnings(spec, path),
         f"The same without Airflow: {_code(f'pipcook train {shlex.quote(shown)} -o {shlex.quote(_name(shown))}')}",
     ]
@@ -66,6 +66,7 @@ def documentation(spec: PipelineSpec, path: Path, shown: str) -> str:
 
 
 def _rows(spec: PipelineSpec) -> Iterator[str]:
+    """Yield a row for each stage, and one for each of its parameters: the page is narrow, and addresses are long."""
     for stage in plan(spec):
         if isinstance(stage.subject, ArtifactSpec):
             what = stage.subject.processor
@@ -77,7 +78,8 @@ def _rows(spec: PipelineSpec) -> Iterator[str]:
             train = spec.train if stage.role == "model" else {}
             told = [f"{name}={_shown(value)}" for name, value in train.items() if name not in query]
             told += [name if value is None else f"{name}={_shown(value)}" for name, value in query.items()]
-        yield f"| {stage.task_id} | {_code(what)} | {' '.join(map(_code, told))} |"
+        yield f"| {stage.task_id} | {_code(what)} |"
+        yield from (f"| | {_code(text)} |" for text in told)
 
 
 def _script(spec: PipelineSpec, stage: Stage) -> str:
@@ -120,7 +122,7 @@ def _when(airflow: AirflowOptions) -> str:
         zone = f" ({_code(airflow.timezone)})" if airflow.timezone else ""
         told.append(_at(schedule.time) + zone)
     if schedule.assets is not None:
-        told.append(f"when {_changed(schedule.assets)} changed")
+        told.append(f"on updates of {_condition(schedule.assets)}")
     return ", and ".join(told) or "on demand"
 
 
@@ -136,14 +138,15 @@ def _at(time: str | Duration) -> str:
     return "every " + " ".join(f"{count:g} {unit}{'s' * (count != 1)}" for count, unit in amounts if count)
 
 
-def _changed(condition: AssetCondition) -> str:
+def _condition(condition: AssetCondition) -> str:
     word = "and" if condition.kind == "all" else "or"
-    told = [_asset(entry) if isinstance(entry, AssetSpec) else f"({_changed(entry)})" for entry in condition.entries]
+    told = [_asset(entry) if isinstance(entry, AssetSpec) else f"({_condition(entry)})" for entry in condition.entries]
     return f" {word} ".join(told)
 
 
 def _asset(asset: AssetSpec) -> str:
-    return f"{_code(asset.name)}, looked at every {asset.interval:g} s," if asset.watch else _code(asset.name)
+    watched = f" (looked at every {asset.interval:g} s)" if asset.watch else ""
+    return _code(asset.name) + watched
 
 
 def _shown(value: Any) -> str:

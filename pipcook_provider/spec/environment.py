@@ -62,8 +62,9 @@ def _flaw(text: str, environment: Environment) -> str | None:
             return f"Expected a text in the environment variable {name}, found bytes that are no UTF-8. Set it anew."
         if holds_credentials(value):
             return (
-                f"Expected no secret in the environment variable {name}, found an address with user and password: what is "
-                "replaced is written into the run's files. Take them out of it."
+                f"Expected no secret in the environment variable {name}, found an address with user and password, which would "
+                "be written into the run's files. Take them out, and put them into the file ~/.netrc of the workers, which "
+                "downloads read."
             )
     return None
 

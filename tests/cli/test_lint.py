@@ -68,6 +68,19 @@ def test_github_keeps_a_problem_in_one_line(folder, capfd) -> None:
     assert "line 1:%0A    def train(:%0ASyntaxError" in told[0]
 
 
+def test_no_text_of_a_document_begins_a_line(folder, capfd) -> None:
+    """A line break or an escape in a document or in its name gets into no line of its own, where it could be a command."""
+    document = {"specVersion": "2.0", "datasource": "a.py", "model": "b.py", "x\n::stop-commands::\x1b[31m": 1}
+    (folder / "n\n::error::.json").write_text(json.dumps(document), encoding="utf-8")
+    for form in ("text", "github"):
+        assert main(["lint", "--format", form, "n\n::error::.json"]) == 1
+        told = capfd.readouterr().out
+        assert len(told.splitlines()) == 4
+        assert "\n::stop" not in told
+        assert "\n::error::" not in told
+        assert ("\x1b" in told) is (form == "github")
+
+
 def test_strict(folder, capfd) -> None:
     """Warnings give exit status 1 only where that is asked for."""
     assert main(["lint", "odd.json"]) == 0

@@ -32,14 +32,19 @@ def test_documentation_tells_what_runs_when(write_pipeline) -> None:
     dag = load_pipeline(document, "team.words", source=DocumentSource(None, "team/my words.json"))
     assert (
         dag.doc_md
-        == """`TextClassification` with `tensorflow@2.21`, run every day (`Asia/Shanghai`).
+        == """`TextClassification` with `tensorflow@2.21`; runs every day (`Asia/Shanghai`).
 
-| stage | what runs | parameters |
-| --- | --- | --- |
-| datasource | `./datasource.py` | `size=["1", "2"]` `url=a b` |
-| dataflow_1 | `dataflow.py` |  |
-| model | `model.py` | `epochs=2` `validationRequired=true` |
-| artifact_1 | `pipcook-artifact-zip@0.0.2` | `target=model.zip` |
+| stage | what runs, and its parameters |
+| --- | --- |
+| datasource | `./datasource.py` |
+| | `size=["1", "2"]` |
+| | `url=a b` |
+| dataflow_1 | `dataflow.py` |
+| model | `model.py` |
+| | `epochs=2` |
+| | `validationRequired=true` |
+| artifact_1 | `pipcook-artifact-zip@0.0.2` |
+| | `target=model.zip` |
 
 The same without Airflow: `pipcook train 'team/my words.json' -o 'my words'`
 """
@@ -54,19 +59,19 @@ The same without Airflow: `pipcook train 'team/my words.json' -o 'my words'`
         ("@annually", "every year"),
         ("P1M", "every 1 month"),
         ("P1DT6H", "every 1 day 6 hours"),
-        (["a", "s3://b/c"], "when `a` and `s3://b/c` changed"),
-        ({"any": ["a", {"all": ["b", "c"]}]}, "when `a` or (`b` and `c`) changed"),
-        ({"time": "PT90M", "assets": ["a"]}, "every 1 hour 30 minutes, and when `a` changed"),
+        (["a", "s3://b/c"], "on updates of `a` and `s3://b/c`"),
+        ({"any": ["a", {"all": ["b", "c"]}]}, "on updates of `a` or (`b` and `c`)"),
+        ({"time": "PT90M", "assets": ["a"]}, "every 1 hour 30 minutes, and on updates of `a`"),
         (
             [{"uri": "https://example.com/d.zip", "watch": True, "interval": 60}],
-            "when `https://example.com/d.zip`, looked at every 60 s, changed",
+            "on updates of `https://example.com/d.zip` (looked at every 60 s)",
         ),
     ],
 )
 def test_schedule_in_words(write_pipeline, schedule: object, words: str) -> None:
     """A person who knows no cron and no ISO 8601 sees when a pipeline runs."""
     dag = load_pipeline(write_pipeline(options={"airflow": {"schedule": schedule}}))
-    assert dag.doc_md.startswith(f"Trained with no framework, run {words}.\n")
+    assert dag.doc_md.startswith(f"Trained without a framework; runs {words}.\n")
 
 
 def test_documentation_shows_warnings(write_pipeline) -> None:
@@ -107,8 +112,8 @@ def test_values_cannot_write_markdown(write_pipeline, value: str) -> None:
     """Whatever a document holds, the table has as many rows and cells, and no value leaves its code span."""
     dag = load_pipeline(write_pipeline(options={"train": {"a": value}}))
     rows = [line for line in dag.doc_md.splitlines() if line.startswith("|")]
-    assert len(rows) == 6
-    assert all(row.count("|") == 4 for row in rows)
+    assert len(rows) == 8
+    assert all(row.count("|") == 3 for row in rows)
     assert all(row.count("`") % 2 == 0 for row in rows)
     assert "<" not in dag.doc_md
     assert len(dag.doc_md) < 2000

@@ -199,6 +199,16 @@ def test_defaults_stay_as_they_are(tmp_path: Path) -> None:
         ('{"environment": "DATA_ROOT"}', "1:17: $.environment", ['Write ["DATA_ROOT"].']),
         ('{"environment": {"A": "1"}}', "1:17: $.environment", ["Expected a list or null"]),
         ('{"environment": [1]}', "1:18: $.environment[0]", ["Expected a string", '"DATA_ROOT"', "the number 1"]),
+        *(
+            (f'{{"environment": ["{name}"]}}', "1:18: $.environment[0]", ["that is no secret", "options.airflow.env"])
+            for name in (
+                "AWS_SECRET_ACCESS_KEY",
+                "AIRFLOW__CORE__FERNET_KEY",
+                "AIRFLOW_CONN_S3",
+                "API_KEY",
+                "GIT_TOKEN",
+            )
+        ),
         ('{"environment": ["A-B"]}', "1:18: $.environment[0]", ["letters, digits and _", '"A-B"']),
         ('{"environment": ["${A}"]}', "1:18: $.environment[0]", ["name of an environment variable"]),
     ],

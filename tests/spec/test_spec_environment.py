@@ -170,6 +170,15 @@ def test_bytes_that_are_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         load(tmp_path, {**SMALL, "options": {"train": {"a": "${EPOCHS}"}}})
 
 
+def test_password_in_a_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address with user and password is put nowhere, wherever the variable stands, and not repeated."""
+    allow(tmp_path, "EPOCHS")
+    monkeypatch.setenv("EPOCHS", "postgres://me:s3cret@h/d")
+    with pytest.raises(SpecError, match="Expected no secret in the environment variable EPOCHS") as caught:
+        load(tmp_path, {**SMALL, "options": {"train": {"a": "${EPOCHS}"}}})
+    assert "s3cret" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("value", "document", "path", "words"),
     [

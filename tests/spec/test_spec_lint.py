@@ -162,6 +162,9 @@ def test_nothing_to_pin() -> None:
         ({"timezone": "Asia/Shanghai", "schedule": ["digits"]}, "timezone", ["no effect"]),
         ({"timezone": "Asia/Shanghai", "schedule": "@continuous"}, "timezone", ["no effect"]),
         ({"schedule": "@daily", "start_date": "2126-01-01"}, "start_date", ["2126-01-01", "Correct the year"]),
+        ({"schedule": "0 0 3 * * *"}, "schedule", ["sixth field", 'the minute "0" of the hour "0"']),
+        ({"schedule": "*/90 * * * *"}, "schedule", ['"*/90" never comes', "minute", "after 60"]),
+        ({"schedule": {"time": "0 */36 * * *", "assets": ["a"]}}, "schedule.time", ['"*/36"', "hour", "after 24"]),
     ],
 )
 def test_schedule_that_is_not_meant(airflow: dict[str, Any], path: str, words: list[str]) -> None:
@@ -178,6 +181,8 @@ def test_schedule_that_is_not_meant(airflow: dict[str, Any], path: str, words: l
         {"schedule": {"time": "P1D", "assets": ["digits"]}, "timezone": "Asia/Shanghai"},
         {"schedule": ["digits", {"uri": "https://example.com/digits.zip", "watch": True, "interval": 60}]},
         {"start_date": "2126-01-01"},
+        {"schedule": "*/15 */6 1-31/2 */3 1-5"},
+        {"schedule": "*/60 */24 * * *"},
     ],
 )
 def test_schedule_that_is_meant(airflow: dict[str, Any]) -> None:
@@ -259,6 +264,24 @@ def test_warnings_of_a_document_that_is_read() -> None:
     text = json.dumps({**SMALL, "note": 1})
     spec = parse_pipeline(text, "p.json")
     assert warnings_of(text, spec) == warnings_of(f"\ufeff{text}", spec) == lint_pipeline(text, "p.json") != ()
+
+
+@pytest.mark.parametrize(
+    ("document", "path", "words"),
+    [
+        ({"schedule": "@daily"}, "$.schedule", "belongs into options.airflow."),
+        ({"options": {"retries": 2}}, "$.options.retries", "belongs into options.airflow."),
+        ({"options": {"epochs": 2}}, "$.options.epochs", "belongs into options.train."),
+        ({"options": {"airflow": {"framework": "a@1"}}}, "$.options.airflow.framework", "belongs into options."),
+        ({"options": {"dataflow": []}}, "$.options.dataflow", "belongs into the document itself."),
+        ({"options": {"airflow": {"stages": {"model": {"schedule": 1}}}}}, None, "belongs into options.airflow."),
+    ],
+)
+def test_key_in_the_wrong_place(document: Any, path: str | None, words: str) -> None:
+    """Of a key that stands in the wrong section, the right one is told."""
+    ((found, message),) = warnings({**SMALL, **document})
+    assert found == (path or "$.options.airflow.stages.model.schedule")
+    assert message.endswith(words)
 
 
 def test_repeated_key_and_order() -> None:

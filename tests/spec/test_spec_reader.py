@@ -123,6 +123,17 @@ def test_places_of_repeated_keys() -> None:
     assert places.repeated == ((("a",), 1, text.rindex('"a"')),)
 
 
+def test_places_of_many_repeated_keys() -> None:
+    """Keys that stand very often are told in a time that grows with their number only; what lies in the last one counts."""
+    count = 20_000
+    others = ", ".join(f'"{number}": 1' for number in range(count))
+    repeated = ", ".join(['"a": {"b": 1}'] * count)
+    places = Places.of(f'{{{others}, {repeated}, "a": {{"c": 1}}}}')
+    assert len(places.repeated) == count
+    assert len(places.by_path) == 1 + count + 2
+    assert ("a", "c") in places.by_path
+
+
 def test_json_path() -> None:
     """A path is written as JSONPath."""
     assert json_path(()) == "$"

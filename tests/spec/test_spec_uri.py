@@ -152,6 +152,14 @@ def test_credentials_are_refused(reference: str) -> None:
         assert "s3cret" not in masked(f'found "{reference}", and more')
 
 
+@pytest.mark.parametrize("part", ["a", "a:", "//a:b", "//a@b", "a:@/", "//\\\\a", ":", "//a:1"])
+def test_masking_of_long_texts(part: str) -> None:
+    """A text of a megabyte that was written to take long is masked in a time that grows with its length only."""
+    text = part * (2**20 // len(part))
+    assert "s3cret" not in masked(f"x@y https://me:s3cret@h {text}")
+    assert masked(f"{text} https://me:s3cret@h").endswith("***@h")
+
+
 @pytest.mark.parametrize(
     "text",
     [

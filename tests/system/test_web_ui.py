@@ -89,8 +89,10 @@ def test_dags_documentation(airflow: Airflow, browser: Browser) -> None:
         page.get_by_role("button", name="Dag Docs").click()
         documentation = page.get_by_role("dialog")
         table = documentation.get_by_role("table")
-        expect(table.get_by_role("row", name="datasource scripts/datasource.py count=4")).to_be_visible()
-        expect(table.get_by_role("row", name="model scripts/model.py")).to_contain_text("epochs=2")
+        expect(table.get_by_role("row", name="datasource scripts/datasource.py")).to_be_visible()
+        expect(table.get_by_role("row", name="count=4")).to_be_visible()
+        expect(table.get_by_role("row", name="model scripts/model.py")).to_be_visible()
+        expect(table.get_by_role("row", name="epochs=2")).to_be_visible()
         expect(documentation).to_contain_text('line 8, $.options.notes: Unknown key "notes"')
         expect(documentation.get_by_text("pipcook train count.json", exact=False)).to_be_visible()
 

@@ -56,8 +56,8 @@ def _of_cron(expression: str, path: Path) -> Iterator[Flaw]:
     if len(fields) > len(_FIELDS):
         yield Flaw(
             path,
-            f'The sixth field of a schedule is the second ("{fields[5]}"), other than where it comes first: "{expression}" fires '
-            f'in the minute "{fields[0]}" of the hour "{fields[1]}". Leave it out, unless that is meant.',
+            f'The sixth field of a schedule is the second ("{fields[5]}"), which stands first elsewhere: this one fires in '
+            f'the minute "{fields[0]}" of the hour "{fields[1]}". Leave it out, unless that is meant.',
         )
     for name, length, one in zip(_FIELDS, _FIELDS.values(), fields, strict=False):
         for step in _STEP.findall(one):

@@ -37,7 +37,7 @@ test: $(made) ## run the tests
 
 .PHONY: test-oldest
 test-oldest: .venv-oldest/.made ## run the tests that touch Airflow with the oldest Airflow that is supported
-	@$(oldest)/python -m pytest $(airflow_tests) --ignore tests/system/test_digits.py $(ARGS)
+	@$(oldest)/python -m pytest $(airflow_tests) --ignore tests/system/test_digits.py --ignore tests/system/test_thousand.py $(ARGS)
 
 .PHONY: images
 images: $(made) ## build the images that stages run in (BASE_IMAGE=..., FRAMEWORK=name@version, VARIANTS="cpu cuda")

@@ -112,7 +112,7 @@ def test_values_cannot_write_markdown(write_pipeline, value: str) -> None:
     """Whatever a document holds, the table has as many rows and cells, and no value leaves its code span."""
     dag = load_pipeline(write_pipeline(options={"train": {"a": value}}))
     rows = [line for line in dag.doc_md.splitlines() if line.startswith("|")]
-    assert len(rows) == 8
+    assert len(rows) == 9
     assert all(row.count("|") == 3 for row in rows)
     assert all(row.count("`") % 2 == 0 for row in rows)
     assert "<" not in dag.doc_md

@@ -95,6 +95,20 @@ def test_the_settings_of_the_readme_are_all_there_are() -> None:
         assert f"| `{name}` | {default} | {option['description']} |" in README
 
 
+def test_the_bundle_of_the_readme_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The entry for airflow.cfg makes a bundle over the dags folder, in which the documents are DAG files."""
+    from airflow.dag_processing.bundles.manager import DagBundlesManager
+
+    entry = re.search(r"^dag_bundle_config_list = (.*)$", README, re.MULTILINE)
+    assert entry is not None
+    monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", entry[1])
+    monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH", str(tmp_path))
+    monkeypatch.setattr("airflow.settings.DAGS_FOLDER", str(REPOSITORY / "dags"))
+    bundle = DagBundlesManager().get_bundle("dags-folder")
+    bundle.initialize()
+    assert (bundle.path / "digits-image-classification.json.py").is_file()
+
+
 def test_the_loader_of_the_readme_has_three_lines() -> None:
     """dags/pipcook_dags.py is what the README promises."""
     lines = (REPOSITORY / "dags" / "pipcook_dags.py").read_text(encoding="utf-8").splitlines()

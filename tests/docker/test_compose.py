@@ -23,6 +23,7 @@ SOCKET = "/var/run/docker.sock"
 #: They run once; that the others wait for their end is their health check.
 ONCE = {"airflow-init", "pipcook-home"}
 WORKERS = {"worker", "gpu-worker"}
+AIRFLOW = {"api-server", "scheduler", "dag-processor", "triggerer", *WORKERS}
 #: What nobody but the reader can know.
 OWN = {
     "POSTGRES_PASSWORD": "database1",
@@ -96,8 +97,7 @@ def test_no_password_stands_in_the_file() -> None:
 
 def test_it_is_a_whole_airflow(services: Mapping[str, Any]) -> None:
     """All of Airflow's services are there, and the GPU worker only where it is asked for."""
-    airflow = {"api-server", "scheduler", "dag-processor", "triggerer"}
-    assert set(services) == airflow | WORKERS | ONCE | {"postgres", "redis"}
+    assert set(services) == AIRFLOW | ONCE | {"postgres", "redis"}
     assert {name for name, service in services.items() if service.get("profiles")} == {"gpu-worker"}
 
 
@@ -132,6 +132,13 @@ def test_the_stages_images_are_those_that_make_images_makes(services: Mapping[st
     images = json.loads(services["worker"]["environment"]["AIRFLOW__PIPCOOK__IMAGES"])
     assert list(images.values()) == [Image(variant, base="").tag for variant in VARIANTS]
     assert services["worker"]["image"] == f"pipcook-airflow:{__version__}"
+
+
+def test_documents_come_by_a_bundle(services: Mapping[str, Any]) -> None:
+    """Each of Airflow's processes has the same entry, and it is a bundle in which documents are DAG files."""
+    entries = {services[name]["environment"]["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"] for name in AIRFLOW}
+    ((entry,),) = map(json.loads, entries)
+    assert entry == {"name": "dags-folder", "classpath": "pipcook_provider.bundles.PipcookDagBundle", "kwargs": {}}
 
 
 def test_the_gpu_worker_reserves_the_cards_and_has_a_queue(services: Mapping[str, Any]) -> None:

@@ -99,7 +99,11 @@ def train(runtime, options, context):
 @pytest.mark.parametrize(
     ("train", "given", "expected"),
     [
-        ({"epochs": 1}, {"epochz": 2}, r"found 'epochz'\. Did you mean 'epochs'\? It has epochs, datasource\.count, framework\."),
+        (
+            {"epochs": 1},
+            {"epochz": 2},
+            r"found 'epochz'\. Did you mean 'epochs'\? It has epochs, datasource\.count, framework\.",
+        ),
         (None, {"epochs": 2}, r"found 'epochs'\. It has datasource\.count, framework\."),
         ({"optimizer": {"rate": 1}}, {"optimizer": 2}, r"It has optimizer\.rate"),
     ],

@@ -56,8 +56,8 @@ def load_pipeline(path: str | Path, dag_id: str | None = None, *, source: Docume
         raise  # the latter are mistakes of the code, no document's
     except Exception as exc:  # what Airflow does not like, it says in many ways
         raise PipcookError(
-            f"{source.origin or path}: Airflow cannot take it: {type(exc).__name__}: {str(exc).rstrip('.')}. There is no DAG of "
-            "it. Correct the document, in most cases its options.airflow."
+            f"{source.origin or path}: Airflow cannot take it: {type(exc).__name__}: {str(exc).rstrip('.')}. There is no DAG "
+            "of it. Correct the document, in most cases its options.airflow."
         ) from exc
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from zipfile import ZipFile
+from zipfile import ZipFile, ZipInfo
 
 from pipcook_provider.spec import PipelineSpec, load_pipeline_spec
 from pipcook_provider.stages import StageRunner
@@ -26,12 +26,18 @@ def prepared(
 
 
 def zipped(name: str = "toy", version: str = "1.2.3", **more: object) -> bytes:
-    """Return a framework's zip with one module in it."""
+    """Return a framework's zip with one module in it; the same bytes whenever it is asked for."""
+    files = {
+        "framework.json": json.dumps({"name": name, "version": version, "packages": [], **more}),
+        "index.py": "def initialize(options): ...\n",
+        "site-packages/toy.py": f"version = {version!r}\n",
+    }
     buffer = io.BytesIO()
     with ZipFile(buffer, "w") as bundle:
-        bundle.writestr("framework.json", json.dumps({"name": name, "version": version, "packages": [], **more}))
-        bundle.writestr("index.py", "def initialize(options): ...\n")
-        bundle.writestr("site-packages/toy.py", f"version = {version!r}\n")
+        for path, text in files.items():
+            entry = ZipInfo(path)  # of 1980; what is given by its name gets the time
+            entry.external_attr = 0o600 << 16
+            bundle.writestr(entry, text)
     return buffer.getvalue()
 
 

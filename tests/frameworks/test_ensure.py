@@ -346,8 +346,7 @@ def test_repair(server: Server, mirrored: Settings, tmp_path: Path, told: Told, 
 
 def test_pin(server: Server, mirrored: Settings, tmp_path: Path) -> None:
     """What is pinned stands beside another of the same version; what no source has is refused."""
-    content = zipped()  # once: a zip has the time in it
-    server.put(mirror_path("1.2.3"), content)
+    server.put(mirror_path("1.2.3"), zipped())
     first = ensure_framework("toy@1.2.3", mirrored)
     pin = FrameworkPin.of(first)
     assert FrameworkPin.read(json.loads(json.dumps(pin.to_json()))) == pin
@@ -356,7 +355,7 @@ def test_pin(server: Server, mirrored: Settings, tmp_path: Path) -> None:
     assert ensure_framework("toy@1.2.3", other).version == "1.2.3"
     with pytest.raises(IntegrityError, match=pin.archive):
         ensure_framework("toy@1.2.3", other, pin=pin)
-    server.put(mirror_path("1.2.3"), content)
+    server.put(mirror_path("1.2.3"), zipped())
     pinned = ensure_framework("toy@1.2.3", other, pin=pin)
     assert FrameworkPin.of(pinned) == pin
     assert ensure_framework("toy@1.2.3", other, pin=pin) == pinned

@@ -98,6 +98,15 @@ def dag_id_of(name: str) -> str:
     return re.sub(r"[^\w.-]", "_", name.removesuffix(".json").replace("/", "."))
 
 
+def dag_id_taken(place: object, dag_id: str, owner: object) -> str:
+    """Return what is wrong with a document whose dag_id another one has.
+
+    :param place: path or URL of the document.
+    :param owner: that of the other one, whose DAG it stays.
+    """
+    return f"{place}: expected a dag_id of its own, found {dag_id!r}, which {owner} has already. Rename one of the two files."
+
+
 def model_asset(dag_id: str) -> str:
     """Return name and URI of the asset that a DAG's trained model is."""
     return f"pipcook://models/{quote(dag_id, safe='')}"

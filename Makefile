@@ -22,6 +22,9 @@ oldest := .venv-oldest/bin
 airflow_tests := tests/bundles tests/dag_factory tests/hooks tests/operators tests/system tests/test_airflow_cli.py \
     tests/test_imports.py tests/test_plugin.py tests/test_provider_info.py tests/test_triggers.py
 
+# Each file's tests stay together, since they share what they set up.
+parallel := --numprocesses auto --dist loadfile
+
 .PHONY: help
 help: ## list the commands
 	@echo "usage: make COMMAND [PYTHON=python3.11] [ONCE=1] [ARGS=...]"
@@ -33,11 +36,11 @@ demo: $(made) ## start Airflow, train the digits model in it, keep the web UI up
 
 .PHONY: test
 test: $(made) ## run the tests
-	@$(bin)/python -m pytest $(ARGS)
+	@$(bin)/python -m pytest $(parallel) $(ARGS)
 
 .PHONY: test-oldest
 test-oldest: .venv-oldest/.made ## run the tests that touch Airflow with the oldest Airflow that is supported
-	@$(oldest)/python -m pytest $(airflow_tests) --ignore tests/system/test_digits.py --ignore tests/system/test_thousand.py $(ARGS)
+	@$(oldest)/python -m pytest $(parallel) $(airflow_tests) --ignore tests/system/test_digits.py --ignore tests/system/test_thousand.py $(ARGS)
 
 .PHONY: images
 images: $(made) ## build the images that stages run in (BASE_IMAGE=..., FRAMEWORK=name@version, VARIANTS="cpu cuda")

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import requests
+import sqlalchemy
 
-from tools.demo.standalone import Standalone
+from tools.demo.standalone import Setup, Standalone
 
 
 class Airflow:
@@ -21,12 +22,14 @@ class Airflow:
 
     :param dags: the dags folder.
     :param workspaces: where runs get their folders.
+    :param database: the SQLAlchemy URL of its database.
     """
 
-    def __init__(self, url: str, dags: Path, workspaces: Path) -> None:
+    def __init__(self, url: str, dags: Path, workspaces: Path, database: str) -> None:
         self.dags = dags
         self.workspaces = workspaces
         self.url = url
+        self._database = sqlalchemy.create_engine(database, poolclass=sqlalchemy.NullPool)
         self._session = requests.Session()
 
     def log_in(self) -> None:
@@ -43,6 +46,11 @@ class Airflow:
     def count(self, path: str) -> int:
         """Return how many entries a list has."""
         return int(self.request("GET", path, params={"limit": 1})["total_entries"])
+
+    def rows(self, query: str) -> Sequence[Sequence[Any]]:
+        """Return what its database says, where the API does not tell."""
+        with self._database.connect() as connection:
+            return list(connection.execute(sqlalchemy.text(query)))
 
     def trigger(self, dag_id: str, **conf: Any) -> str:
         """Start a run; return its id."""
@@ -91,16 +99,19 @@ def wait_for(ask: Callable[[], Any], accept: Callable[[Any], bool], seconds: flo
 
 
 @contextmanager
-def running_airflow(home: Path, dags: Path, bundles: Sequence[Mapping[str, Any]] = ()) -> Iterator[Airflow]:
+def running_airflow(
+    home: Path, dags: Path, bundles: Sequence[Mapping[str, Any]] = (), database: str | None = None
+) -> Iterator[Airflow]:
     """Run an Airflow in a folder, with a dags folder.
 
-    :param home: the folder of its database, logs, frameworks and workspaces; an ``airflow.cfg`` in it is used.
+    :param home: the folder of its logs, frameworks and workspaces; an ``airflow.cfg`` in it is used.
     :param bundles: its DAG bundles; by default the dags folder as it is.
+    :param database: the SQLAlchemy URL of its database; by default an SQLite file in ``home``.
     """
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     begin = datetime.now(UTC)
-    with Standalone(home, dags, home / "cache", bundles) as standalone:
-        airflow = Airflow(standalone.url, dags, home / "workspace")
+    with Standalone(Setup(home, dags, home / "cache", bundles, database, first_port=0)) as standalone:
+        airflow = Airflow(standalone.url, dags, home / "workspace", database or f"sqlite:///{home}/airflow.db")
         wait_for(lambda: (standalone.check(), _is_up(standalone.url, begin))[1], bool)
         airflow.log_in()
         yield airflow

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
 
-from tools.browser import find_browser
+from tools.programs import CHROMIUM
 
 needs_browser = pytest.mark.skipif(
-    find_browser() is None,
-    reason="needs a Chromium; as root on Debian: .venv/bin/python -m tools.browser install",
+    CHROMIUM.find() is None,
+    reason=CHROMIUM.remedy,
 )
 
 
@@ -54,7 +54,7 @@ def running_browser(pictures: Path) -> Iterator[Browser]:
     expect.set_options(timeout=30_000)
     with sync_playwright() as playwright:
         # No proxy stands between this machine and itself.
-        browser = playwright.chromium.launch(executable_path=find_browser(), args=["--no-proxy-server"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM.find(), args=["--no-proxy-server"])
         try:
             context = browser.new_context(viewport={"width": 1300, "height": 1200}, locale="en-US")
             yield Browser(context, pictures)

@@ -112,9 +112,10 @@ def write_pipeline(tmp_path: Path) -> WritePipeline:
 
 
 @pytest.fixture(scope="session")
-def framework_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The home of the session's real framework, so that it is built once."""
-    return tmp_path_factory.mktemp("framework-home")
+def framework_home(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """The home of the real framework, which all of pytest's workers share, so that it is built once."""
+    base = tmp_path_factory.getbasetemp()
+    return (base if worker_id == "master" else base.parent) / "framework-home"
 
 
 @pytest.fixture(scope="session")

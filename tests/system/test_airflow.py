@@ -12,6 +12,7 @@ import psutil
 import pytest
 from airflow_server import Airflow, running_airflow, wait_for
 from http_server import Server, serving
+from postgresql import PostgreSQL
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -88,7 +89,7 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def airflow(tmp_path_factory: pytest.TempPathFactory, server: Server) -> Iterator[Airflow]:
+def airflow(tmp_path_factory: pytest.TempPathFactory, postgresql: PostgreSQL, server: Server) -> Iterator[Airflow]:
     """An Airflow whose dags folder holds the loader that users copy, and documents of all kinds."""
     home = tmp_path_factory.mktemp("airflow")
     dags = home / "dags"
@@ -104,7 +105,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory, server: Server) -> Iterato
     write_document(dags, "mistaken.json", datasource="scripts/mistaken.py", options=retries)
     (dags / "broken.json").write_text('{\n  "specVersion": "2.0",\n  "datasource": 3\n}', encoding="utf-8")
     (home / "airflow.cfg").write_text(CONFIGURATION, encoding="utf-8")
-    with running_airflow(home, dags) as airflow:
+    with running_airflow(home, dags, database=postgresql.database(home)) as airflow:
         wait_for(lambda: {dag["dag_id"] for dag in airflow.request("GET", "dags")["dags"]}, {"served", "slow"}.issubset)
         yield airflow
 

@@ -12,6 +12,7 @@ import pytest
 from airflow_server import Airflow, running_airflow, wait_for
 from dag_bags import LOADER
 from http_server import Server, serving
+from postgresql import PostgreSQL
 
 #: Folders are looked at, and files parsed again, every second or two. The secret is one that Airflow would make up for
 #: itself in a configuration file of its own.
@@ -102,7 +103,7 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def airflow(tmp_path_factory: pytest.TempPathFactory, server: Server) -> Iterator[Airflow]:
+def airflow(tmp_path_factory: pytest.TempPathFactory, postgresql: PostgreSQL, server: Server) -> Iterator[Airflow]:
     """An Airflow with documents good and bad, an ordinary DAG file, the loader of plain folders, and one from the web."""
     home = tmp_path_factory.mktemp("airflow")
     dags = home / "dags"
@@ -134,7 +135,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory, server: Server) -> Iterato
         {"name": name, "classpath": "pipcook_provider.bundles.PipcookDagBundle", "kwargs": kwargs}
         for name, kwargs in over.items()
     ]
-    with running_airflow(home, dags, bundles) as airflow:
+    with running_airflow(home, dags, bundles, postgresql.database(home)) as airflow:
         wait_for(lambda: set(live(airflow)), GOOD.__eq__)
         yield airflow
 
@@ -231,7 +232,8 @@ def test_run_keeps_the_version_that_it_began_with(airflow: Airflow) -> None:
     clear = {"dry_run": False, "dag_run_id": run_id, "only_failed": False, "run_on_latest_version": False}
     airflow.request("POST", "dags/kept/clearTaskInstances", json=clear)
     again = wait_for(
-        lambda: airflow.tasks("kept", run_id)["model"], lambda task: task["try_number"] == 2 and task["end_date"]
+        lambda: airflow.tasks("kept", run_id)["model"],
+        lambda task: task["try_number"] == 2 and task["state"] in ("success", "failed"),
     )
     assert again["state"] == "success"
     latest = airflow.trigger("kept")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from airflow_server import Airflow, running_airflow, wait_for
 from http_server import Server, serving
+from postgresql import PostgreSQL
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PASSWORD = "open-sesame-7"
@@ -57,7 +58,7 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def airflow(tmp_path_factory: pytest.TempPathFactory, server: Server) -> Iterator[Airflow]:
+def airflow(tmp_path_factory: pytest.TempPathFactory, postgresql: PostgreSQL, server: Server) -> Iterator[Airflow]:
     """An Airflow with a connection that documents may use, and one that they may not."""
     home = tmp_path_factory.mktemp("airflow")
     dags = home / "dags"
@@ -75,7 +76,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory, server: Server) -> Iterato
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AIRFLOW_CONN_SHOP", f"postgres://reader:{PASSWORD}@db.example.com/shop")
         patch.setenv("AIRFLOW_CONN_BANK", "postgres://reader:other@bank.example.com/bank")
-        with running_airflow(home, dags) as airflow_:
+        with running_airflow(home, dags, database=postgresql.database(home)) as airflow_:
             ids = {"daily", "refused"}
             wait_for(lambda: {dag["dag_id"] for dag in airflow_.request("GET", "dags")["dags"]}, ids.issubset)
             yield airflow_

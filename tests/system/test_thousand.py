@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import closing
 from typing import Any
 
 import pytest
@@ -95,9 +93,8 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
 
 def parsed(airflow: Airflow) -> dict[str, tuple[str, str]]:
     """Return of each DAG what is kept of it: a digest, and when it was parsed last."""
-    query = "SELECT dag.dag_id, dag_hash, last_parsed_time FROM dag JOIN serialized_dag USING (dag_id)"
-    with closing(sqlite3.connect(airflow.dags.parent / "airflow.db")) as database:
-        return {dag_id: (digest, time) for dag_id, digest, time in database.execute(query)}
+    rows = airflow.rows("SELECT dag.dag_id, dag_hash, last_parsed_time FROM dag JOIN serialized_dag USING (dag_id)")
+    return {dag_id: (digest, time) for dag_id, digest, time in rows}
 
 
 def broken_files(airflow: Airflow) -> set[str]:

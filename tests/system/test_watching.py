@@ -9,6 +9,7 @@ from typing import Any
 
 from airflow_server import Airflow, running_airflow, wait_for
 from http_server import Server, serving
+from postgresql import PostgreSQL
 
 #: DAGs run as soon as they are there; the triggers of a triggerer that is gone are taken over soon.
 CONFIGURATION = """
@@ -83,7 +84,7 @@ def next_run(airflow: Airflow, dag_id: str, number: int) -> dict[str, Any]:
     return newest
 
 
-def test_pipeline_runs_when_its_data_change(tmp_path: Path) -> None:
+def test_pipeline_runs_when_its_data_change(tmp_path: Path, postgresql: PostgreSQL) -> None:
     """One change is one run, also when nobody looked as it came; the model's event tells others what was trained.
 
     The data are asked for with what Airflow's database says of their host.
@@ -95,7 +96,7 @@ def test_pipeline_runs_when_its_data_change(tmp_path: Path) -> None:
     (tmp_path / "airflow.cfg").write_text(CONFIGURATION, encoding="utf-8")
     with serving() as server:
         url = serve(server, 1)
-        with running_airflow(tmp_path, dags) as airflow:
+        with running_airflow(tmp_path, dags, database=postgresql.database(tmp_path)) as airflow:
             connection = {"connection_id": "data", "conn_type": "http", "host": server.url, "password": "s3cret"}
             airflow.request("POST", "connections", json=connection)
             (dags / "pipeline.json").write_text(document_on(url), encoding="utf-8")
@@ -109,7 +110,7 @@ def test_pipeline_runs_when_its_data_change(tmp_path: Path) -> None:
             assert looked_at(server)
             assert len(runs(airflow, "pipeline")) == 1
         serve(server, 3)
-        with running_airflow(tmp_path, dags) as airflow:
+        with running_airflow(tmp_path, dags, database=postgresql.database(tmp_path)) as airflow:
             next_run(airflow, "pipeline", 2)
             assert looked_at(server)
             assert len(runs(airflow, "pipeline")) == 2

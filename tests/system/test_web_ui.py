@@ -12,6 +12,7 @@ import pytest
 from airflow_server import Airflow, running_airflow, wait_for
 from browser import Browser, needs_browser, running_browser
 from playwright.sync_api import Locator, Page, expect
+from postgresql import PostgreSQL
 
 from tools.demo.standalone import PIPELINES
 
@@ -45,14 +46,14 @@ DOCUMENT = """{
 
 
 @pytest.fixture(scope="module")
-def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
+def airflow(tmp_path_factory: pytest.TempPathFactory, postgresql: PostgreSQL) -> Iterator[Airflow]:
     """An Airflow with one pipeline, of the DAG ``count``."""
     home = tmp_path_factory.mktemp("airflow")
     dags = home / "dags"
     (dags / "scripts").mkdir(parents=True)
     for name, text in {"scripts/datasource.py": DATASOURCE, "scripts/model.py": MODEL, "count.json": DOCUMENT}.items():
         (dags / name).write_text(text, encoding="utf-8")
-    with running_airflow(home, dags, PIPELINES) as airflow:
+    with running_airflow(home, dags, PIPELINES, postgresql.database(home)) as airflow:
         wait_for(lambda: airflow.request("GET", "dags")["dags"], bool)
         yield airflow
 

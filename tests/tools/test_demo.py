@@ -16,7 +16,7 @@ import pytest
 from tools.demo import keeper
 from tools.demo.errors import DemoError
 from tools.demo.run import latest
-from tools.demo.standalone import alone_in, environment, free_port
+from tools.demo.standalone import Setup, alone_in, environment, free_port
 
 STUBBORN = """
     import os, pathlib, signal, subprocess, sys, time
@@ -94,7 +94,7 @@ def test_callers_airflow_does_not_reach_the_demo(tmp_path: Path) -> None:
         "NO_PROXY": "intranet",
         "PIPCOOK_HOME": "/frameworks",
     }
-    inner = environment(outer, tmp_path / "home", tmp_path / "dags", tmp_path / "cache", 8123)
+    inner = environment(outer, Setup(tmp_path / "home", tmp_path / "dags", tmp_path / "cache"), 8123)
     assert not {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "AIRFLOW_CONFIG"} & set(inner)
     assert {"AIRFLOW_CONN_PIPCOOK_FRAMEWORK_DEFAULT", "AIRFLOW__PIPCOOK__FRAMEWORK_MIRROR"} <= set(inner)
     assert inner["NO_PROXY"] == "intranet,127.0.0.1"

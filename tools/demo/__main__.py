@@ -16,7 +16,7 @@ from .api import Airflow
 from .board import RUNNING, SUCCESS, Board, Row, open_board
 from .errors import DemoError
 from .run import POLL, Run, follow
-from .standalone import PIPELINES, Standalone, alone_in
+from .standalone import PIPELINES, Setup, Standalone, alone_in
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _START_TIMEOUT = 300.0
@@ -77,7 +77,7 @@ def _demo(options: argparse.Namespace) -> int:
     """Run the pipeline, show it, tell what came of it; return the exit status."""
     print(f"Starting Airflow in {options.home} ...", flush=True)
     begin = datetime.now(UTC)
-    with Standalone(options.home, options.dags, options.cache, PIPELINES) as standalone:
+    with Standalone(Setup(options.home, options.dags, options.cache, PIPELINES)) as standalone:
         airflow = Airflow(standalone.url)
         with open_board() as board:
             up = _wait_until_up(standalone, airflow, options.dag_id, begin, board)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -27,22 +28,36 @@ _KEPT_PREFIXES = ("AIRFLOW_CONN_", "AIRFLOW__PIPCOOK__")
 PIPELINES: Final = ({"name": "dags-folder", "classpath": "pipcook_provider.bundles.PipcookDagBundle", "kwargs": {}},)
 
 
-class Standalone:
-    """A running ``airflow standalone``.
+@dataclass(frozen=True)
+class Setup:
+    """Where an Airflow lives, and what it reads.
 
-    :param home: the folder of its database, configuration and logs.
+    :param home: the folder of its configuration, its logs, and its database unless there is another.
     :param dags: the dags folder.
     :param cache: where frameworks and downloads are kept, unless ``PIPCOOK_HOME`` says otherwise.
     :param bundles: the DAG bundles; by default the dags folder as it is.
+    :param database: the SQLAlchemy URL of its database; by default an SQLite file in ``home``.
+    :param first_port: the first port to try for its web UI; 0 lets the kernel choose one.
     """
 
-    def __init__(self, home: Path, dags: Path, cache: Path, bundles: Sequence[Mapping[str, Any]] = ()) -> None:
-        port = free_port(8080)
+    home: Path
+    dags: Path
+    cache: Path
+    bundles: Sequence[Mapping[str, Any]] = ()
+    database: str | None = None
+    first_port: int = 8080
+
+
+class Standalone:
+    """A running ``airflow standalone``."""
+
+    def __init__(self, setup: Setup) -> None:
+        port = free_port(setup.first_port)
         self.url = f"http://{_HOST}:{port}"
-        self.log = home / "standalone.log"
+        self.log = setup.home / "standalone.log"
         self._process = subprocess.Popen(
             [sys.executable, str(_KEEPER), str(self.log), "airflow", "standalone"],
-            env=environment(os.environ, home, dags, cache, port, bundles),
+            env=environment(os.environ, setup, port),
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
@@ -93,9 +108,7 @@ def alone_in(home: Path) -> Iterator[None]:
         yield
 
 
-def environment(
-    outer: Mapping[str, str], home: Path, dags: Path, cache: Path, port: int, bundles: Sequence[Mapping[str, Any]] = ()
-) -> dict[str, str]:
+def environment(outer: Mapping[str, str], setup: Setup, port: int) -> dict[str, str]:
     """Return the environment of an Airflow that takes nothing from the caller's but Pipcook's settings."""
     url = f"http://{_HOST}:{port}"
     inherited = {
@@ -103,39 +116,43 @@ def environment(
         for name, value in outer.items()
         if not name.startswith("AIRFLOW") or name.startswith(_KEPT_PREFIXES)
     }
-    configured = {"AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles)} if bundles else {}
+    configured: dict[str, str] = {}
+    if setup.bundles:
+        configured["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"] = json.dumps(setup.bundles)
+    if setup.database:
+        configured["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = setup.database
     # Where the network is reached through a proxy, this machine is not.
     direct = {name: ",".join([*filter(None, [outer.get(name)]), _HOST]) for name in ("NO_PROXY", "no_proxy")}
     return {
-        "PIPCOOK_HOME": str(cache),
+        "PIPCOOK_HOME": str(setup.cache),
         **inherited,
         **direct,
         **configured,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{outer.get('PATH', os.defpath)}",
-        "PIPCOOK_WORKSPACE_ROOT": str(home / "workspace"),
-        "AIRFLOW_HOME": str(home),
+        "PIPCOOK_WORKSPACE_ROOT": str(setup.home / "workspace"),
+        "AIRFLOW_HOME": str(setup.home),
         "AIRFLOW__API__BASE_URL": url,
         "AIRFLOW__API__HOST": _HOST,
         "AIRFLOW__API__PORT": str(port),
         "AIRFLOW__API__WORKERS": "1",
-        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(setup.dags),
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__PARALLELISM": "4",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
-        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(home / "dag_bundles"),
-        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port(8794)),
-        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port(8793)),
+        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(setup.home / "dag_bundles"),
+        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
+        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
         "NO_COLOR": "1",
     }
 
 
-def free_port(first: int) -> int:
-    """Return ``first``, or the next port after it that nothing listens on."""
+def free_port(first: int = 0) -> int:
+    """Return ``first``, or the next port after it that nothing listens on; for 0, one that the kernel chooses."""
     for port in range(first, first + 1000):
         with socket.socket() as probe:
-            if probe.connect_ex((_HOST, port)) == 0:
+            if port and probe.connect_ex((_HOST, port)) == 0:
                 continue
         with socket.socket() as listener:
             # As servers do: a port whose last connections are still timing out is free.
@@ -144,5 +161,5 @@ def free_port(first: int) -> int:
                 listener.bind((_HOST, port))
             except OSError:
                 continue
-        return port
+            return int(listener.getsockname()[1])
     raise DemoError(f"Expected a free port among {first} to {first + 999}, found none; Airflow was not started.")

@@ -70,6 +70,11 @@ class Problem:
     line: int
     column: int
 
+    @classmethod
+    def of_document(cls, message: str) -> Problem:
+        """Return what is wrong with a document as a whole, which stands at its beginning."""
+        return cls(message, "$", 1, 1)
+
     def render(self, origin: str) -> str:
         """Return ``origin:line:column: path: message``, the form that editors and terminals make clickable."""
         rendered = f"{origin}:{self.line}:{self.column}: {self.path}: {self.message}"

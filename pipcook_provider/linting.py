@@ -18,7 +18,7 @@ from pipcook_provider.frameworks.housekeeping import list_frameworks
 from pipcook_provider.frameworks.recipes import find_recipe, known_names, names_with_package
 from pipcook_provider.frameworks.reference import NameReference, PathReference, UrlReference, parse_reference
 from pipcook_provider.lockfile import Lock
-from pipcook_provider.plan import FRAMEWORK, dag_id_of, model_asset
+from pipcook_provider.plan import FRAMEWORK, dag_id_of, dag_id_taken, model_asset
 from pipcook_provider.run_marker import is_run_folder
 from pipcook_provider.settings import Settings
 from pipcook_provider.spec import PipelineSpec, ScriptSpec, load_pipeline_spec
@@ -154,7 +154,7 @@ class _Machine:
             if found.parameters is not None:
                 declared[script.reference] = found.parameters
         unusable |= {path: problem for path, uri in _addresses(spec) if (problem := self._address(uri))}
-        mistakes = [_namesakes(document)] if document.namesakes else []
+        mistakes = [dag_id_taken(document.dag_id, *document.namesakes)] if document.namesakes else []
         locked: frozenset[str] = frozenset()
         try:
             if lock := Lock.beside(spec.origin):
@@ -266,11 +266,3 @@ def _unlocked(spec: PipelineSpec, lock: Lock, locked: frozenset[str]) -> Iterato
             yield path, f"The lock beside this document does not name this script, {again}"
     if (lock.framework.asked if lock.framework else None) != spec.framework:
         yield FRAMEWORK, f"The lock beside this document names another framework, or none, {again}"
-
-
-def _namesakes(document: Document) -> str:
-    others = ", ".join(map(str, document.namesakes))
-    return (
-        f'Expected a dag_id of its own, found "{document.dag_id}", which {others} has too: only one of them becomes a DAG. '
-        "Rename one of the files."
-    )

@@ -98,13 +98,16 @@ def dag_id_of(name: str) -> str:
     return re.sub(r"[^\w.-]", "_", name.removesuffix(".json").replace("/", "."))
 
 
-def dag_id_taken(place: object, dag_id: str, owner: object) -> str:
-    """Return what is wrong with a document whose dag_id another one has.
+def dag_id_taken(dag_id: str, *others: object) -> str:
+    """Return what is wrong with a document whose dag_id others have.
 
-    :param place: path or URL of the document.
-    :param owner: that of the other one, whose DAG it stays.
+    :param others: their paths or URLs.
     """
-    return f"{place}: expected a dag_id of its own, found {dag_id!r}, which {owner} has already. Rename one of the two files."
+    named = ", ".join(map(str, others))
+    return (
+        f'Expected a dag_id of its own, found "{dag_id}", which {named} has too: only one of them becomes a DAG. '
+        "Rename one of the files."
+    )
 
 
 def model_asset(dag_id: str) -> str:

@@ -26,6 +26,7 @@ from typing import Any, Final, Self
 from pipcook_provider.bundles.documents import RemoteDocument
 from pipcook_provider.bundles.notes import Note, read_note, remove_other_notes, write_note
 from pipcook_provider.bundles.overlay import BYTECODE, EMPTY, STUB, Document, Folder, Mark, mark_of, overlay, stub_name
+from pipcook_provider.errors import Problem
 from pipcook_provider.plan import dag_id_of, dag_id_taken
 from pipcook_provider.store.atomic import write_atomically
 
@@ -153,7 +154,7 @@ def _notes(documents: Sequence[Document], remote: Mapping[str, RemoteDocument]) 
         place = fetched.shown if fetched else document.path
         problem = fetched.problem if fetched else None
         if dag_id in owners:
-            problem = dag_id_taken(place, dag_id, owners[dag_id])
+            problem = Problem.of_document(dag_id_taken(dag_id, owners[dag_id])).render(place)
         owners.setdefault(dag_id, place)
         if fetched or problem or document.stub != f"{document.name}.py":
             yield document.stub, Note(document.name, document.path, fetched.url if fetched else None, problem)

@@ -8,7 +8,7 @@ from typing import NoReturn
 from airflow.sdk import DAG, get_parsing_context
 
 from pipcook_provider.dag_factory.building import DocumentSource, load_pipeline
-from pipcook_provider.errors import PipcookError
+from pipcook_provider.errors import PipcookError, Problem, SpecError
 from pipcook_provider.plan import dag_id_of, dag_id_taken
 from pipcook_provider.spec.folder import find_json_files, has_dag_file, is_pipeline_file
 
@@ -36,7 +36,7 @@ def load_pipelines(folder: str | Path) -> dict[str, DAG]:
             if has_dag_file(path) or not is_pipeline_file(path):
                 continue
             if dag_id in sources:
-                raise PipcookError(dag_id_taken(path, dag_id, sources[dag_id]))
+                raise SpecError(str(path), (Problem.of_document(dag_id_taken(dag_id, sources[dag_id])),))
             dags[dag_id] = load_pipeline(path, dag_id, source=DocumentSource(None, name))
         except Exception as exc:  # whatever Airflow or the file system say of a document harms that document only
             stand_in = f"{dag_id[:200]}__{len(dags)}" if dag_id in dags or len(dag_id) > 200 else dag_id

@@ -216,7 +216,7 @@ def _refused(file: DefaultsFile, found: str) -> SpecError:
     message = (
         f'Expected a file with defaults, such as {{"options": {{"framework": "tensorflow@2.21"}}}}, found {found}. '
     )
-    return SpecError(file.path, (Problem(f"{message}Write it anew, or delete it.", "$", 1, 1),))
+    return SpecError(file.path, (Problem.of_document(f"{message}Write it anew, or delete it."),))
 
 
 def _check(options: Mapping[str, Any]) -> None:

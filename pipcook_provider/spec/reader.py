@@ -100,7 +100,7 @@ def read(text: str, origin: str) -> Any:
 def too_deep(origin: str) -> SpecError:
     """Return the error about a document that is nested too deeply to be worked on."""
     message = "Expected a pipeline document, found lists or objects nested too deeply to read. Write it flatter."
-    return SpecError(masked(origin), (Problem(message, "$", 1, 1),))
+    return SpecError(masked(origin), (Problem.of_document(message),))
 
 
 def _fail(origin: str, text: str, offset: int, message: str, cause: BaseException | None = None) -> NoReturn:

@@ -132,7 +132,7 @@ _FOREIGN: Final = (
 
 def _told_of_defaults(file: DefaultsFile) -> Iterator[Finding]:
     if not file.is_trusted:
-        yield Finding("warning", file.path, Problem(_FOREIGN, "$", 1, 1))
+        yield Finding("warning", file.path, Problem.of_document(_FOREIGN))
         return
     try:
         document = {"options": read_defaults(file)}

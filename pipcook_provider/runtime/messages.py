@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
@@ -33,6 +34,11 @@ TOKEN_VARIABLE = "PIPCOOK_CHANNEL"  # noqa: S105 - the name of a variable, not a
 MAXIMUM_BYTES = 8 * 1024
 
 _MARK = b"\x1e"
+
+#: Escapes of what neither a database nor a terminal can hold, NUL and half a character; pairs and "\\\\" are passed over.
+_ESCAPES = re.compile(
+    r"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u(?:0000|[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
 _ROOM_FOR = {"traceback": 3_000}
 
 
@@ -209,9 +215,9 @@ class MessageReader:
         if not line.startswith(self._prefix):
             return None
         try:
-            record = json.loads(line[len(self._prefix) :])
+            record = json.loads(_storable(line[len(self._prefix) :].decode()))
             sequence, kind = record.pop("sequence"), record.pop("kind")
-        except (ValueError, KeyError, AttributeError, TypeError) as exc:
+        except (RecursionError, ValueError, KeyError, AttributeError, TypeError) as exc:
             raise ProtocolError(
                 f"expected a message in JSON, found {line[:200]!r}; the stage's state is unknown"
             ) from exc
@@ -241,6 +247,11 @@ def describe_figures(values: Mapping[str, Any]) -> str:
     """Return figures as a person reads them: ``epoch 3, loss 0.0532``."""
     shown = {name: f"{value:.4g}" if isinstance(value, float) else str(value) for name, value in values.items()}
     return ", ".join(f"{name} {text}" for name, text in shown.items())
+
+
+def _storable(text: str) -> str:
+    """Return JSON with what nobody can store replaced: what a long training has to tell is worth more than a character."""
+    return _ESCAPES.sub(lambda found: r"\ufffd" if len(found[0]) == len(r"\ufffd") else found[0], text)
 
 
 def _dump(record: Mapping[str, Any]) -> bytes:

@@ -49,6 +49,8 @@ def resolve_script(reference: str, origin: str) -> ScriptSpec:
     if not plain:
         _check_characters(reference, reference)
         text = _with_templates_encoded(reference)
+        if "%00" in text:
+            _check_characters("\0", reference)
     try:
         parts = urlsplit(text.strip())
         _ = parts.port
@@ -61,8 +63,6 @@ def resolve_script(reference: str, origin: str) -> ScriptSpec:
     # A query with templates is none yet: no server must see them.
     if parts.query and text == reference and not uri.startswith("file:"):
         query = f"?{parts.query if plain else _escaped(parts.query, _NOT_IN_QUERY)}"
-        if not plain and "%00" in query:
-            _check_characters("\0", reference)
     digest = f"#{parts.fragment}" if parts.fragment else ""
     return ScriptSpec(uri, parse_query(parts.query), f"{uri}{query}{digest}")
 

@@ -31,13 +31,18 @@ class ListenerReport:
         self._listener.message(Progress(done / total, {}))
 
 
+#: More names than that are a mistake, and would make an XCom and an asset's event of megabytes.
+_MOST_METRICS = 1_000
+
+
 class Recorder:
-    """Passes everything on and keeps the metrics."""
+    """Passes everything on and keeps the metrics, those of the first 1,000 names."""
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
         self._of_steps: dict[str, float] = {}
         self._of_run: dict[str, float] = {}
+        self._full = False
 
     @property
     def metrics(self) -> dict[str, float | None]:
@@ -50,8 +55,22 @@ class Recorder:
 
     def message(self, message: Message) -> None:
         if isinstance(message, Metric):
-            (self._of_run if message.step is None else self._of_steps)[message.name] = message.value
+            self._keep(message)
         self._listener.message(message)
+
+    def _keep(self, metric: Metric) -> None:
+        kept = self._of_run if metric.step is None else self._of_steps
+        if metric.name in kept or len(kept) < _MOST_METRICS:
+            kept[metric.name] = metric.value
+        elif not self._full:
+            self._full = True
+            self._listener.message(
+                Log(
+                    "warning",
+                    f"expected at most {_MOST_METRICS:,} metrics by name, found more, {metric.name!r} among them: these are "
+                    "shown but not kept. Log what changes by step under one name, with its step.",
+                )
+            )
 
     def output(self, line: str) -> None:
         self._listener.output(line)

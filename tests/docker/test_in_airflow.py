@@ -19,6 +19,8 @@ from airflow_server import Airflow, running_airflow, wait_for
 
 RETRIES_RESUME = hasattr(airflow_sdk, "ResumableJobMixin")
 
+PASSWORD = "open-sesame-8"
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 #: A lost worker is noticed after seconds, not minutes. The secret is one that Airflow would make up for itself.
@@ -30,6 +32,8 @@ refresh_interval = 5
 task_instance_heartbeat_timeout = 10
 task_instance_heartbeat_timeout_detection_interval = 2
 task_instance_heartbeat_sec = 2
+[pipcook]
+template_connections = shop
 [api_auth]
 jwt_secret = c2VjcmV0IG9mIGEgdGVzdCB0aGF0IGxpc3RlbnMgb24gbG9vcGJhY2sgb25seQ==
 """
@@ -50,7 +54,7 @@ def train(runtime, options, context):
     began = context.workspace.data_dir / "began"
     with began.open("a") as file:
         file.write(os.uname().nodename + "\\n")
-    print("训练 has begun")
+    print("训练 has begun as", os.environ["SHOP"])
     deadline = time.monotonic() + 240
     while not (context.workspace.data_dir / "go").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -90,7 +94,8 @@ def airflow(
     for name, text in {"datasource": DATASOURCE, "slow": SLOW, "mistaken": MISTAKEN}.items():
         (dags / f"{name}.py").write_text(text, encoding="utf-8")
     (dags / "numbers.txt").write_text("1 2 3 4", encoding="utf-8")
-    write_document(dags, "slow.json", "slow.py", target=str(home / "published" / "slow.zip"), retries=2)
+    env = {"SHOP": "{{ conn.shop.login }}:{{ conn.shop.password }}"}
+    write_document(dags, "slow.json", "slow.py", target=str(home / "published" / "slow.zip"), retries=2, env=env)
     write_document(dags, "mistaken.json", "mistaken.py", retries=1)
     digits = json.loads((REPOSITORY / "dags" / "digits-image-classification.json").read_text())
     scripts = REPOSITORY / "pipcook_provider" / "scripts" / "image_classification"
@@ -102,6 +107,7 @@ def airflow(
     shutil.copytree(REPOSITORY / "dags" / "data", dags / "data")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("PIPCOOK_HOME", raising=False)
+        patch.setenv("AIRFLOW_CONN_SHOP", f"postgres://reader:{PASSWORD}@db.example.com/shop")
         with running_airflow(home, dags) as airflow:
             wait_for(
                 lambda: {dag["dag_id"] for dag in airflow.request("GET", "dags")["dags"]},
@@ -158,6 +164,22 @@ def test_artifact_is_published_on_the_worker(airflow: Airflow, engine: docker.AP
         assert archive.read("model.txt") == b"done"
     assert not list(workspace.glob("cache/stages/*.partial"))
     assert containers(engine, "slow") == []
+
+
+def test_password_reaches_the_script_only(airflow: Airflow, engine: docker.APIClient) -> None:
+    """A variable with a connection's password is in the script's environment, and neither in what the engine tells of the
+    container, nor in a log, nor in a file of the run.
+    """
+    run_id = airflow.trigger("slow")
+    workspace = begun(airflow, run_id)
+    (container,) = containers(engine, "slow")
+    assert PASSWORD not in json.dumps(engine.inspect_container(container["Id"]))
+    (workspace / "data" / "go").touch()
+    assert airflow.finished("slow", run_id) == "success"
+    assert "训练 has begun as ***" in airflow.log("slow", run_id, "model")
+    folders = (workspace, airflow.dags.parent / "logs")
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    assert [path for path in files if PASSWORD.encode() in path.read_bytes()] == []
 
 
 def test_lost_worker_costs_no_training(airflow: Airflow, engine: docker.APIClient) -> None:

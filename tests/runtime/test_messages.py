@@ -50,6 +50,24 @@ def test_messages_arrive_as_they_were_sent() -> None:
     assert [reader.read(line) for line in sent(*messages)] == messages
 
 
+def test_what_nobody_can_store_is_replaced() -> None:
+    """NUL and half a character end in neither a database nor a log; all others stay, escapes that look like them too."""
+    reader = MessageReader(TOKEN)
+    names = ["a\0b", "lone \ud800", "\udc00\ud800", "pair \U0001f600", r"\u0000 \ud800", "\\\0", "\ud83d\U0001f600"]
+    kept = [
+        "a\ufffdb",
+        "lone \ufffd",
+        "\ufffd\ufffd",
+        "pair \U0001f600",
+        r"\u0000 \ud800",
+        "\\\ufffd",
+        "\ufffd\U0001f600",
+    ]
+    assert [reader.read(line) for line in sent(*(Metric(name, 1.0) for name in names))] == [
+        Metric(name, 1.0) for name in kept
+    ]
+
+
 def test_output_is_not_a_message() -> None:
     """A line without this launch's mark and token is output, however much it looks like a message."""
     reader = MessageReader(TOKEN)
@@ -67,9 +85,10 @@ def test_lost_message_is_noticed() -> None:
 
 
 def test_broken_message_is_noticed() -> None:
-    """A marked line that is no JSON is an error."""
-    with pytest.raises(ProtocolError, match="expected a message in JSON"):
-        MessageReader(TOKEN).read(b"\x1e" + TOKEN.encode() + b" {")
+    """A marked line that is no JSON is an error, and so is one that is nested too deeply to be read."""
+    for text in (b"{", b"\xff", b"[" * 100_000):
+        with pytest.raises(ProtocolError, match="expected a message in JSON"):
+            MessageReader(TOKEN).read(b"\x1e" + TOKEN.encode() + b" " + text)
 
 
 def test_unknown_kind_is_ignored() -> None:
@@ -79,7 +98,7 @@ def test_unknown_kind_is_ignored() -> None:
     assert reader.read(b"\x1e" + TOKEN.encode() + b' {"kind":"closed","sequence":1}') == Closed()
 
 
-@pytest.mark.parametrize("text", ["x" * 100_000, "数" * 50_000, "\x00" * 30_000, "😀" * 30_000])
+@pytest.mark.parametrize("text", ["x" * 100_000, "数" * 50_000, "\x01" * 30_000, "😀" * 30_000])
 def test_long_texts_lose_their_middle(text: str) -> None:
     """A message never exceeds its bound; the beginning and the end of a text stay."""
     (line,) = sent(Failure("E" * 5_000, text, text, 1, text, text, False))

@@ -202,6 +202,8 @@ def test_other_at_signs_stay(text: str) -> None:
         ("https://h h/a.py", "/p.json", ['" "', "in the host"]),
         ("https://h/a.py?x=%00", "/p.json", [r"\u0000"]),
         ("a\n.py", "/p.json", [r"\n", "Remove it"]),
+        ("a.py?x=%00", "/p.json", [r"\u0000"]),
+        ("a.py?x={{ ds }}&%00=y", "/p.json", [r"\u0000"]),
         ("a%00.py", "/p.json", [r"\u0000"]),
         ("a\ud800.py", "/p.json", [r"\ud800"]),
     ],

@@ -187,6 +187,31 @@ def test_failed_run_is_told_once(airflow: Airflow) -> None:
     assert sorted(told.read_text().splitlines()) == sorted(runs)
 
 
+ODD = """
+def train(runtime, options, context):
+    runtime.log_metric("loss", float("nan"))
+    runtime.log_metric("a\\0b \\ud800", 1.0)
+    runtime.save_model(b"done", "model.txt")
+"""
+
+
+def test_what_the_database_cannot_hold_harms_nothing(airflow: Airflow) -> None:
+    """A document with NUL in a query ends no DAG processor, and a script's odd figures cost no trained model."""
+    (airflow.dags / "odd.py").write_text(ODD, encoding="utf-8")
+    write_document(airflow.dags, "nul.json", datasource="script.py?name=%00")
+    write_document(airflow.dags, "odd.json", model="odd.py")
+    error = wait_for(airflow.import_errors, lambda errors: "nul.json.py" in errors)["nul.json.py"]
+    assert "nul.json:3:17: $.datasource: Expected the URI or path of a script" in error
+    wait_for(lambda: "odd" in live(airflow), bool)
+    run_id = airflow.trigger("odd")
+    assert airflow.finished("odd", run_id) == "success"
+    assert airflow.result("odd", run_id, "model")["metrics"] == {"loss": None, "a\ufffdb \ufffd": 1.0}
+    for name in ("nul.json", "odd.json"):
+        (airflow.dags / name).unlink()
+    wait_for(lambda: set(airflow.import_errors()), lambda names: "nul.json.py" not in names)
+    wait_for(lambda: "odd" in live(airflow), False.__eq__)
+
+
 def test_broken_document_is_its_own_import_error(airflow: Airflow) -> None:
     """Place and remedy end the error; its neighbours stay; mended it is a DAG, removed it is none."""
     error = wait_for(airflow.import_errors, lambda errors: "broken.json.py" in errors)["broken.json.py"]

@@ -28,6 +28,8 @@ _TYPES: Final[Mapping[type, str]] = {
     type(None): "null",
 }
 _RANGE: Final = ("minimum", "maximum", "exclusiveMinimum")
+#: A run with a larger one ends before its first task has a log: Airflow hands on no more than 64 bits.
+_LARGEST: Final = 2**63 - 1
 #: Of a value that is null in the document and unknown in the schema, nobody can tell what it may be.
 _ANYTHING: Final = ["null", "string", "number", "boolean"]
 
@@ -98,7 +100,7 @@ def _of_training(value: Any, known: Schema) -> dict[str, Any]:
         case _:
             whole = type(value) is type(example) is int
             limits = {keyword: known[keyword] for keyword in _RANGE if keyword in known}
-            return {"type": "integer" if whole else "number", **limits}
+            return {"type": "integer", "maximum": _LARGEST, **limits} if whole else {"type": "number", **limits}
 
 
 @lru_cache(maxsize=1024)

@@ -61,13 +61,14 @@ def test_ranges_and_descriptions_come_from_the_schema(write_pipeline) -> None:
     train = {"epochs": 2, "batchSize": 16, "learningRate": 0.1, "seed": None, "patience": "many"}
     dag = load_pipeline(write_pipeline(options={"train": train}))
     found = schemas(dag)
-    assert found["epochs"] == {"type": "integer", "minimum": 1}
+    assert found["epochs"] == {"type": "integer", "minimum": 1, "maximum": 2**63 - 1}
     assert found["learningRate"] == {"type": "number", "exclusiveMinimum": 0}
-    assert found["seed"] == {"type": ["integer", "null"], "minimum": 0}
+    assert found["seed"] == {"type": ["integer", "null"], "minimum": 0, "maximum": 2**63 - 1}
     assert found["patience"] == {"type": "string"}
     assert all(dag.params.get_param(name).description for name in train)
     assert not takes(dag, "epochs", 0)
     assert not takes(dag, "epochs", 1.5)
+    assert not takes(dag, "epochs", 10**30)  # which Airflow would accept, and then could not hand to any task
     assert not takes(dag, "learningRate", 0)
     assert takes(dag, "learningRate", 1)
 

@@ -25,10 +25,11 @@ class Airflow:
     :param database: the SQLAlchemy URL of its database.
     """
 
-    def __init__(self, url: str, dags: Path, workspaces: Path, database: str) -> None:
+    def __init__(self, standalone: Standalone, dags: Path, workspaces: Path, database: str) -> None:
         self.dags = dags
         self.workspaces = workspaces
-        self.url = url
+        self.url = standalone.url
+        self.last_words = standalone.last_words
         self._database = sqlalchemy.create_engine(database, poolclass=sqlalchemy.NullPool)
         self._session = requests.Session()
 
@@ -111,7 +112,7 @@ def running_airflow(
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     begin = datetime.now(UTC)
     with Standalone(Setup(home, dags, home / "cache", bundles, database, first_port=0)) as standalone:
-        airflow = Airflow(standalone.url, dags, home / "workspace", database or f"sqlite:///{home}/airflow.db")
+        airflow = Airflow(standalone, dags, home / "workspace", database or f"sqlite:///{home}/airflow.db")
         wait_for(lambda: (standalone.check(), _is_up(standalone.url, begin))[1], bool)
         airflow.log_in()
         yield airflow

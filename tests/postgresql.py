@@ -70,10 +70,9 @@ def running_postgresql() -> Iterator[PostgreSQL]:
         command = [sys.executable, keeper.__file__, folder / "log", *_AS_USER, *server]
         with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=folder) as process:
             postgresql = PostgreSQL(folder)
-            wait_for(lambda: process.poll() or _answers(postgresql), bool, seconds=60)
+            wait_for(lambda: process.poll() is not None or _answers(postgresql), bool, seconds=60)
+            assert process.poll() is None, (folder / "log").read_text(encoding="utf-8", errors="replace")
             yield postgresql
-            assert process.stdin is not None
-            process.stdin.close()
     finally:
         shutil.rmtree(folder)
 

@@ -40,11 +40,17 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+#: What PostgreSQL cannot hold, where Airflow keeps import errors: one would end every DAG processor.
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
 
 class PipcookError(Exception):
-    """Base of every error raised on purpose by this package."""
+    """Base of every error raised on purpose by this package; as a text it can be stored, whatever a server said."""
 
     retryable: bool = False
+
+    def __str__(self) -> str:
+        return _UNSTORABLE.sub(lambda found: ascii(found[0])[1:-1], super().__str__())
 
 
 class SettingsError(PipcookError):

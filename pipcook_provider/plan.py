@@ -10,9 +10,6 @@ from urllib.parse import quote
 
 from pipcook_provider.spec import ArtifactSpec, Gpu, PipelineSpec, ScriptSpec, StageOptions
 
-#: Task id of what goes before the stages.
-PREPARE = "prepare"
-
 #: Characters of a script's or processor's name in titles; Airflow's database has room for 2000 in all.
 _LONGEST_NAME = 250
 

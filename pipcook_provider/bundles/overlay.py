@@ -2,7 +2,8 @@
 
 A folder that holds pipeline documents, or has one below it that does, is a folder of the tree. In it lie, for each
 document, a stub, which is the document's DAG file, and links to all else that the folder holds, the documents too, so
-that code finds beside it what lies beside it; only hidden folders are left out. Any other folder is linked as a whole.
+that code finds beside it what lies beside it; only hidden folders are left out. Any other folder is linked as a whole. The
+stub of a document that is too far down lies in the uppermost folder.
 """
 
 from __future__ import annotations
@@ -35,6 +36,10 @@ _RACY: Final = 2 * 10**9
 
 #: Bytes of a document's name that leave room for what stubs, and Python's own files beside them, add to it.
 _LONGEST_NAME: Final = 200
+
+#: Characters of a stub's path below the tree: what is longer, Airflow's database cannot file an import error under, and its
+#: DAG processors end. No dag_id is as long, so that there is always an error.
+_LONGEST_PATH: Final = 1000
 
 _Identity = tuple[int, int]
 
@@ -149,12 +154,12 @@ def overlay(source: Path, tree: Folder, known: Mapping[str, Mark], *, now: int, 
     """
     status = source.stat()
     os.scandir(source).close()
-    look = _Look(known, now)
+    look = _Look(known, now, tree.stubs)
     above = frozenset({_identity(status), _identity(area.stat())})
     root = look.into(_Place(str(source), "", above, 0), tree)
     if root is None:
         raise OSError(f"{source} cannot be read")
-    return Overlay(root, look.documents, look.marks)
+    return Overlay(Folder(root.links, {**root.stubs, **look.far}, root.folders), look.documents, look.marks)
 
 
 def stub_name(document: str, taken: Container[str]) -> str:
@@ -210,10 +215,15 @@ class _Place(NamedTuple):
 
 
 class _Look:
-    """One walk through a folder and those below it."""
+    """One walk through a folder and those below it.
 
-    def __init__(self, known: Mapping[str, Mark], now: int) -> None:
+    :param stubs: those that the uppermost folder of the tree has.
+    """
+
+    def __init__(self, known: Mapping[str, Mark], now: int, stubs: Mapping[str, int | None]) -> None:
         self.documents: list[Document] = []
+        self.far: dict[str, int | None] = {}
+        self._stubs_above = stubs
         self.marks: dict[str, Mark] = {}
         self._known = known
         self._settled = now - _RACY
@@ -260,11 +270,15 @@ class _Look:
             if _is_dangling(entry):
                 self.marks[entry.path] = NOTHING
             elif is_document_name(entry.name) and not _is_folder(entry):
-                name = stub_name(entry.name, taken)
-                modified = self._modified(place, entry, stubs.get(name))
+                document, name = place.prefix + entry.name, stub_name(entry.name, taken)
+                prefix, present, into = place.prefix, stubs, found
+                if len(prefix + name) > _LONGEST_PATH:
+                    prefix, present, into = "", self._stubs_above, self.far
+                    name = stub_name(document.replace("/", "_"), ())
+                modified = self._modified(place, entry, present.get(name))
                 if modified is not None:
-                    found[name] = modified
-                    self.documents.append(Document(place.prefix + entry.name, place.prefix + name, entry.path))
+                    into[name] = modified
+                    self.documents.append(Document(document, prefix + name, entry.path))
         return found
 
     def _modified(self, place: _Place, entry: os.DirEntry[str], stub: int | None) -> int | None:

@@ -55,7 +55,8 @@ def add_commands(commands: Commands) -> None:
 def _train(options: argparse.Namespace, settings: Settings) -> int:
     from pipcook_provider.console import open_console
     from pipcook_provider.launchers import open_launcher
-    from pipcook_provider.plan import PREPARE, plan
+    from pipcook_provider.plan import plan
+    from pipcook_provider.spec.stages import PREPARE
     from pipcook_provider.stages import StageRunner
     from pipcook_provider.store.workspace import Workspace
 

@@ -21,9 +21,10 @@ from pipcook_provider.errors import PipcookError
 from pipcook_provider.operators.artifact import PipcookArtifactOperator
 from pipcook_provider.operators.prepare import PipcookPrepareOperator
 from pipcook_provider.operators.stage import PipcookStageOperator
-from pipcook_provider.plan import PREPARE, Stage, dag_id_of, gpus_of, model_asset, plan, stage_options
+from pipcook_provider.plan import Stage, dag_id_of, gpus_of, model_asset, plan, stage_options
 from pipcook_provider.settings import Settings
 from pipcook_provider.spec import AirflowOptions, ArtifactSpec, Gpu, PipelineSpec, StageOptions, load_pipeline_spec
+from pipcook_provider.spec.stages import PREPARE
 
 
 @dataclass(frozen=True, slots=True)

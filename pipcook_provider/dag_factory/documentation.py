@@ -23,7 +23,7 @@ from pipcook_provider.spec import (
     PipelineSpec,
     Schedule,
 )
-from pipcook_provider.spec.lint import Facts, warnings_of
+from pipcook_provider.spec.lint import Facts, names_connections, warnings_of
 from pipcook_provider.spec.reader import read_file
 
 _PRESETS: Final[Mapping[str, str]] = {
@@ -60,9 +60,15 @@ def documentation(spec: PipelineSpec, path: Path, shown: str) -> str:
         f"{kind} {framework}; runs {_when(spec.airflow)}.",
         "\n".join(("| stage | what runs, and its parameters |", "| --- | --- |", *_rows(spec))),
         *_warnings(spec, path),
-        f"The same without Airflow: {_code(f'pipcook train {shlex.quote(shown)} -o {shlex.quote(_name(shown))}')}",
+        _command(spec, f"pipcook train {shlex.quote(shown)} -o {shlex.quote(_name(shown))}"),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _command(spec: PipelineSpec, command: str) -> str:
+    if names_connections(spec):
+        return f"The same in a terminal, with this Airflow's connections: {_code(f'airflow {command}')}"
+    return f"The same without Airflow: {_code(command)}"
 
 
 def _rows(spec: PipelineSpec) -> Iterator[str]:
@@ -135,7 +141,8 @@ def _at(time: str | Duration) -> str:
         count, seconds = divmod(seconds, length)
         amounts.append((count, unit))
     amounts.append((seconds, "second"))
-    return "every " + " ".join(f"{count:g} {unit}{'s' * (count != 1)}" for count, unit in amounts if count)
+    told = [f"{count:g} {unit}{'s' * (count != 1)}" for count, unit in amounts if count]
+    return f"every {told[0].removeprefix('1 ') if len(told) == 1 else ' '.join(told)}"
 
 
 def _condition(condition: AssetCondition) -> str:

@@ -52,6 +52,10 @@ def _load_one(folder: Path, wanted: str) -> dict[str, DAG]:
     return {}
 
 
+#: Characters of a path that Airflow's database has room for beside an import error; DAG processors end at one more.
+_LONGEST_PATH = 1000
+
+
 class _BrokenPipeline(DAG):
     """Stands for a document that cannot be used.
 
@@ -74,7 +78,8 @@ class _BrokenPipeline(DAG):
     def validate(self) -> None:
         """Claim the document's path: called after the importer has noted the loader's."""
         if self.relative_fileloc:
-            self.relative_fileloc = str(Path(self.relative_fileloc).parent / self._document)
+            path = str(Path(self.relative_fileloc).parent / self._document)
+            self.relative_fileloc = path if len(path) <= _LONGEST_PATH else f"...{path[3 - _LONGEST_PATH :]}"
             self.fileloc = self.relative_fileloc  # by which Airflow 3.1 still files the error
 
     def get_serialized_fields(self) -> NoReturn:  # type: ignore[override]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from airflow.sdk import BaseNotifier
+from airflow.sdk import BaseNotifier, get_parsing_context
 
 from pipcook_provider.dag_factory.refusal import Refuse
 from pipcook_provider.spec import AirflowOptions
@@ -16,11 +16,15 @@ _PATH = ("options", "airflow", "on_failure")
 
 
 def notifiers(airflow: AirflowOptions, known: Mapping[str, Mapping[str, Any]], refuse: Refuse) -> list[BaseNotifier]:
-    """Return the notifiers that a document names in ``on_failure``.
+    """Return the notifiers that a document names in ``on_failure``; none where Airflow parses for a task.
+
+    Airflow's DAG processor tells them: a worker need neither know them nor have what they need.
 
     :param known: class path and arguments of notifiers by name.
     :raises SpecError: one is not known, or cannot be had.
     """
+    if get_parsing_context().task_id is not None:
+        return []
     found = []
     for name in airflow.on_failure:
         if name not in known:

@@ -18,7 +18,11 @@ TIME_AND_ASSETS: Final = ("time", "assets")
 _OF_ASSETS: Final = ("name", "uri", "watch", "interval")
 _DEEPEST: Final = 16
 _PROHIBITED: Final = frozenset({"self", "context"})
-_NOT_IN_ADDRESS: Final = re.compile(r'[\s\x00-\x1f\x7f"<>\\^`{|}]')
+_NOT_IN_ADDRESS: Final = re.compile(r'[^\x21-\x7e]|["<>\\^`{|}]')
+#: Bytes of an asset's name and URI that the index of Airflow's database has room for.
+_LONGEST: Final = 2600
+#: Airflow asks its database for all assets of a schedule at once, which refuses a question of ten thousand.
+_MOST: Final = 1000
 
 Report = Callable[[Path, str], object]
 """Takes the path of a part that cannot be used, from the schedule on, and why; may raise."""
@@ -56,6 +60,9 @@ class AssetReader:
 
     def entries(self, kind: Literal["any", "all"], entries: list[Any], path: Path) -> AssetCondition:
         """Read the list of a condition."""
+        if len(entries) + len(self.known) // 2 > _MOST:
+            self.report(path, f"Expected at most {_MOST:,} assets, found more. Write fewer, or make several documents.")
+            return AssetCondition(kind, ())
         if len(path) > 2 * _DEEPEST:
             self.report(path, f'Expected "any" and "all" at most {_DEEPEST} deep, found them deeper. Write it simpler.')
             return AssetCondition(kind, ())
@@ -88,6 +95,13 @@ class AssetReader:
         self._check(
             _check_watched if asset.watch else _check_uri, asset.uri, place("uri" if "uri" in given else "name")
         )
+        size = len(asset.name.encode()) + len(asset.uri)
+        if size > _LONGEST:
+            self.report(
+                path,
+                f"Expected an asset whose name and URI have at most {_LONGEST:,} bytes together, which is what Airflow's "
+                f'database can find it by, found {size:,}. Shorten it; a long address needs a short "name" beside its "uri".',
+            )
         if "interval" in given and "watch" not in given:
             message = 'Expected "watch": true beside "interval", found none: nothing would look. Add it.'
             self.report(place("interval"), message)
@@ -158,6 +172,11 @@ def _check_name(name: str) -> None:
 
 def _check_uri(uri: str) -> None:
     refuse_credentials(uri)
+    if not uri.isascii():
+        raise ValueError(
+            f'Expected the name or URI of an asset, found "{uri}", which is not all ASCII, as Airflow wants its URI. Write '
+            'a "uri" percent-encoded; its "name" may be any text.'
+        )
     try:
         if urlsplit(uri).scheme != "airflow":
             return

@@ -75,6 +75,9 @@ class Departure(NamedTuple):
 
 NO_TEXTS: Final[Mapping[Path, str]] = {}
 
+#: Problems that are told: Airflow's database and UI keep the text of all of them.
+_MOST_TOLD: Final = 100
+
 
 def diagnose(
     text: str, document: Any, origin: str, source: Source = lambda _: None, replaced: Mapping[Path, str] = NO_TEXTS
@@ -106,14 +109,19 @@ def located(
     text = text.removeprefix("\ufeff")
     places = Places.of(text).by_path
     found = sorted((_place(flaw.path, places)[flaw.at_key], flaw) for flaw in flaws)
-    return tuple(
+    problems = tuple(
         Problem(
             masked(f"{flaw.message}{_inherited(flaw, places, source)}{_replaced(flaw, replaced)}"),
             masked(json_path(flaw.path)),
             *line_column(text, offset),
         )
-        for offset, flaw in found
+        for offset, flaw in found[:_MOST_TOLD]
     )
+    if len(found) == len(problems):
+        return problems
+    offset, flaw = found[_MOST_TOLD]
+    message = f"Expected no more problems, found {len(found) - _MOST_TOLD:,} from here on. Correct the others first."
+    return (*problems, Problem(message, masked(json_path(flaw.path)), *line_column(text, offset)))
 
 
 def _place(path: Path, places: Mapping[Path, Place]) -> Place:

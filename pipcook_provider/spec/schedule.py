@@ -27,6 +27,11 @@ _LASTING: Final = datetime(2090, 1, 1)  # noqa: DTZ001
 _NEVER: Final = frozenset({"none", "null", "never", "manual", "@none"})
 _AMOUNT: Final = re.compile(r"(\d{1,9}) *(m|mins?|minutes?|h|hrs?|hours?|d|days?|w|weeks?)", re.IGNORECASE)
 _CRON_LIKE: Final = re.compile(r"[\d*/,?#L -]*[*?][\d*/,?#L -]*")
+#: Characters that Airflow's database keeps of a time in words, when assets are told before it: one more, and its DAG
+#: processors end.
+_LONGEST_WORDS: Final = 1000 - len("Triggered by assets or ")
+#: Shorter expressions are never that long in words.
+_SHORT_CRON: Final = 40
 #: croniter's own: a time that is drawn whenever the expression is read.
 _RANDOM: Final = re.compile(r"(?:^|[\s,])r", re.IGNORECASE)
 
@@ -88,7 +93,7 @@ def parse_time(text: str) -> str | Duration:
             'Expected a cron expression of five fields such as "0 3 * * *", a preset such as "@daily", or a duration '
             f'such as "PT6H", found "{text}".{_meant(time)}'
         )
-    if reason := _cron_flaw(time):
+    if reason := _cron_flaw(time) or _length_flaw(time):
         raise ValueError(f'Expected a cron expression such as "0 3 * * *", found "{text}", {reason}')
     return time
 
@@ -189,3 +194,37 @@ def _cron_flaw(expression: str) -> str | None:
                 return f'whose {_CRON_FIELDS[index]}, "{one}", means nothing. Correct it.'
         return f"which cannot be read ({exc}). Correct it."
     return None
+
+
+@lru_cache(maxsize=1024)
+def _length_flaw(expression: str) -> str | None:
+    """Return that a cron expression is too long in words, and what to do, or ``None``."""
+    if len(expression) <= _SHORT_CRON or len(_words(expression.split())) <= _LONGEST_WORDS:
+        return None
+    return 'which in words is longer than Airflow can keep. Write ranges and steps, such as "*/5", for its lists.'
+
+
+def _words(fields: list[str]) -> str:
+    """Return what Airflow tells of a cron expression, see ``airflow/timetables/_cron.py``."""
+    from cron_descriptor import (  # type: ignore[import-untyped]
+        CasingTypeEnum,
+        ExpressionDescriptor,
+        FormatException,
+        MissingFieldException,
+    )
+
+    minute, hour, day, month, weekday, *others = fields
+    if others:
+        return ""
+    told = [fields]
+    if day != "*" and weekday != "*":
+        told = [[minute, hour, day, month, "*"], [minute, hour, "*", month, weekday]]
+    try:
+        return " (or) ".join(
+            ExpressionDescriptor(
+                " ".join(one), casing_type=CasingTypeEnum.Sentence, use_24hour_time_format=True
+            ).get_description()
+            for one in told
+        )
+    except (FormatException, MissingFieldException):
+        return ""

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from pipcook_provider.spec.names import did_you_mean
 
+#: Task id of what goes before the stages.
+PREPARE: Final = "prepare"
 _ANY_STAGE: Final = re.compile(r"datasource|model|(?:dataflow|artifact)(?:_[1-9][0-9]*)?")
 
 
@@ -34,7 +36,7 @@ def check_stage(name: str, names: tuple[str, ...]) -> None:
     if name not in names:
         raise ValueError(
             f'Expected a stage that this document has, found "{name}", which would change nothing. It has '
-            f"{', '.join(names)}.{did_you_mean(name, names)}"
+            f"{', '.join(names)}.{_hint(name, names)}"
         )
 
 
@@ -46,8 +48,14 @@ def check_any_stage(name: str) -> None:
     if _ANY_STAGE.fullmatch(name) is None:
         raise ValueError(
             "Expected datasource, dataflow, model or artifact, or one of several, such as dataflow_1 or artifact_2, found "
-            f'"{name}", which no document has.{did_you_mean(name, ("datasource", "dataflow", "model", "artifact"))}'
+            f'"{name}", which no document has.{_hint(name, ("datasource", "dataflow", "model", "artifact"))}'
         )
+
+
+def _hint(name: str, names: tuple[str, ...]) -> str:
+    if name == PREPARE:
+        return f" The task {PREPARE} has what options.airflow says of the whole pipeline. Write it there."
+    return did_you_mean(name, names)
 
 
 def _numbered(role: str, entries: Any) -> tuple[str, ...]:

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipcook_provider.launchers import Launch, Listener, Site
-from pipcook_provider.plan import PREPARE, Stage
+from pipcook_provider.plan import Stage
 from pipcook_provider.runtime.context import StageContext
 from pipcook_provider.settings import Settings
 from pipcook_provider.spec import ArtifactSpec, PipelineSpec, ScriptSpec
+from pipcook_provider.spec.stages import PREPARE
 from pipcook_provider.stages.needs import named_files
 from pipcook_provider.stages.places import Place
 from pipcook_provider.stages.targets import for_initialization, into

@@ -13,12 +13,13 @@ from pipcook_provider.errors import StageError
 from pipcook_provider.frameworks import FrameworkPin, absolute_reference, keep_framework, platform_key
 from pipcook_provider.launchers import Launch, Launcher, Listener, Needs, Site
 from pipcook_provider.lockfile import Lock, describe_script
-from pipcook_provider.plan import PREPARE, Stage, plan, stage_options
+from pipcook_provider.plan import Stage, plan, stage_options
 from pipcook_provider.runtime.context import StageContext
 from pipcook_provider.runtime.messages import Log
 from pipcook_provider.runtime.processors import find_processor
 from pipcook_provider.settings import Settings
 from pipcook_provider.spec import ArtifactSpec, Gpu, PipelineSpec, ScriptSpec, load_pipeline_spec, parse_pipeline
+from pipcook_provider.spec.stages import PREPARE
 from pipcook_provider.stages.document import PINNED, as_it_runs, without_airflow
 from pipcook_provider.stages.job import StageJob, StageResult
 from pipcook_provider.stages.launching import (

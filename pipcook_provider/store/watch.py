@@ -30,6 +30,9 @@ from pipcook_provider.store.transport import Answer, TransientError, opened
 #: Bytes of content above which a server has to say by itself which version it serves.
 CONTENT_LIMIT = 2**30
 
+#: Characters of a header above which it says nothing: it would be kept in events, and servers refuse to hear it again.
+_LONGEST_HEADER = 1024
+
 #: Seconds that reading the content may take.
 _PATIENCE = 900.0
 
@@ -95,7 +98,7 @@ def current_version(
             if answer.status == 304:
                 assert known is not None, "only a condition is answered so"
                 return known
-            etag, last_modified = answer.version.etag, answer.version.last_modified
+            etag, last_modified = _stated(answer.version.etag), _stated(answer.version.last_modified)
             if etag or last_modified:
                 return UrlVersion(etag=etag, last_modified=last_modified, length=answer.total)
             return _version_of_content(source, answer, limit)
@@ -104,6 +107,10 @@ def current_version(
             f"{source.name} was expected to tell its version, but {exc}, so whether it has changed is not known. Check the "
             "address and the network (proxy, firewall), or wait until the server is back."
         ) from exc
+
+
+def _stated(header: str | None) -> str | None:
+    return header if header and len(header) <= _LONGEST_HEADER else None
 
 
 def _version_of_content(source: Source, answer: Answer, limit: int) -> UrlVersion:

@@ -21,6 +21,7 @@ from pipcook_provider.bundles import tree as trees
 from pipcook_provider.bundles.overlay import BYTECODE, STUB, Folder
 from pipcook_provider.bundles.stub import load
 from pipcook_provider.bundles.tree import Tree
+from pipcook_provider.errors import PipcookError
 from pipcook_provider.run_marker import RUN_MARKER
 
 DOCUMENT = json.dumps({"specVersion": "2.0", "datasource": "datasource.py", "model": "model.py"})
@@ -193,6 +194,26 @@ def test_long_names_harm_nobody(source: Path, tree: Tree) -> None:
         (source / name).unlink()
     tree.update(source, ())
     assert shape(tree.dags) == []
+
+
+def test_document_too_far_down_has_its_stub_above(source: Path, tree: Tree) -> None:
+    """A path that Airflow's database has no room for would end its DAG processors: the error is filed under another."""
+    far = "/".join([*("x" * 200 for _ in range(5)), "far.json"])
+    write(source, "digits.json", far)
+    tree.update(source, ())
+    stub = next(name for name in shape(tree.dags) if name.startswith("xxx") and name.endswith(".py"))
+    assert len(stub) < 100
+    with pytest.raises(PipcookError, match="less than 250 characters"):
+        load(str(tree.dags / stub))
+    before = (tree.dags / stub).stat()
+    tree.update(source, ())
+    assert (tree.dags / stub).stat() == before
+    os.utime(source / far, (1, 1))
+    tree.update(source, ())
+    assert (tree.dags / stub).stat().st_mtime == 1
+    shutil.rmtree(source / ("x" * 200))
+    tree.update(source, ())
+    assert shape(tree.dags) == ["digits.json.py", "digits.json@"]
 
 
 def test_names_that_are_no_text_are_no_documents(source: Path, tree: Tree) -> None:

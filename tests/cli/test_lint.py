@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -122,7 +123,7 @@ def test_other_files_are_skipped_where_asked_for(folder, capfd) -> None:
 
 
 def test_pre_commit(folder) -> None:
-    """The hook checks the JSON files of a commit, and lets it pass where none of them is a pipeline with an error."""
+    """The hook checks the JSON files of a commit together, and lets it pass where none is a pipeline with an error."""
     pytest.importorskip("pre_commit")
     hook = (REPOSITORY / ".pre-commit-hooks.yaml").read_text(encoding="utf-8")
     assert "entry: pipcook lint --skip-others" in hook
@@ -142,6 +143,10 @@ def test_pre_commit(folder) -> None:
     failed = run("broken, 100%.json")
     assert failed.returncode == 1
     assert "error: broken, 100%.json:1:1: $: Expected the key" in failed.stdout
+    many = [f"{number}.json" for number in range(50)]
+    for name in many:
+        shutil.copyfile(folder / "broken, 100%.json", folder / name)
+    assert run(*many).stdout.count("50 document(s) checked: 50 error(s)") == 1
 
 
 _COMMAND = f"{sys.executable} -m pipcook_provider.cli lint"

@@ -52,12 +52,30 @@ The same without Airflow: `pipcook train 'team/my words.json' -o 'my words'`
 
 
 @pytest.mark.parametrize(
+    ("document", "told"),
+    [
+        ({"datasource": "./datasource.py?url={{ ds }}.csv"}, "The same without Airflow: `pipcook train"),
+        ({"datasource": "./datasource.py?url={{ conn. }}"}, "The same without Airflow: `pipcook train"),
+        ({"datasource": "./datasource.py?url={{ conn.lake.host }}"}, "Airflow's connections: `airflow pipcook train"),
+        (
+            {"options": {"airflow": {"env": {"TOKEN": "{{ conn.lake.password }}"}}}},
+            "Airflow's connections: `airflow pipcook train",
+        ),
+    ],
+)
+def test_command_is_one_that_knows_the_connections(write_pipeline, document: dict[str, object], told: str) -> None:
+    """Where templates name connections, which `pipcook train` does not know, the page names the command that does."""
+    assert f"{told} pipeline.json -o pipeline`" in load_pipeline(write_pipeline(**document)).doc_md
+
+
+@pytest.mark.parametrize(
     ("schedule", "words"),
     [
         (None, "on demand"),
         ("0 3 * * *", "at `0 3 * * *`"),
         ("@annually", "every year"),
-        ("P1M", "every 1 month"),
+        ("P1M", "every month"),
+        ("P2W", "every 14 days"),
         ("P1DT6H", "every 1 day 6 hours"),
         (["a", "s3://b/c"], "on updates of `a` and `s3://b/c`"),
         ({"any": ["a", {"all": ["b", "c"]}]}, "on updates of `a` or (`b` and `c`)"),

@@ -72,6 +72,22 @@ def test_odd_files_harm_no_document(write_pipeline) -> None:
         serialized(broken)
 
 
+def test_document_too_far_down_has_a_short_place(write_pipeline) -> None:
+    """A path that Airflow's database has no room for would end its DAG processors: an error is filed under its end."""
+    folder = write_pipeline(name="good.json").parent
+    deep = folder.joinpath(*("x" * 200 for _ in range(6)))
+    deep.mkdir(parents=True)
+    (deep / "far.json").write_text('{"datasource": ', encoding="utf-8")
+    dags = load_pipelines(folder)
+    del dags["good"]
+    ((_, broken),) = dags.items()
+    broken.relative_fileloc = "loader.py"
+    broken.validate()
+    assert broken.relative_fileloc.startswith("...x")
+    assert broken.relative_fileloc.endswith("x/far.json")
+    assert len(broken.relative_fileloc) == 1000
+
+
 @pytest.mark.parametrize(
     "airflow",
     [

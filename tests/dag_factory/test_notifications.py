@@ -89,6 +89,15 @@ def test_unusable_notifiers_are_errors_of_the_document(write_pipeline, name: str
     assert str(raised.value).startswith(f"{document}:16:21: $.options.airflow.on_failure: ")
 
 
+def test_workers_need_no_notifiers(write_pipeline, fresh_settings) -> None:
+    """Airflow's DAG processor tells of a failed run: where a task is parsed for, the settings may lack the notifiers."""
+    fresh_settings.delenv("PIPCOOK_NOTIFIERS", raising=False)
+    document = write_pipeline(options={"airflow": {"on_failure": "team"}})
+    fresh_settings.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "pipeline")
+    fresh_settings.setenv("_AIRFLOW_PARSING_CONTEXT_TASK_ID", "model")
+    assert not load_pipeline(document).on_failure_callback
+
+
 def test_settings_without_notifiers(write_pipeline, fresh_settings) -> None:
     """Where the settings have no notifier, the error says so."""
     fresh_settings.delenv("PIPCOOK_NOTIFIERS", raising=False)

@@ -377,6 +377,16 @@ def test_copy_of_a_document_from_elsewhere(tmp_path: Path) -> None:
         load_pipeline_spec(path, "https://me:pw@h/p.json")
 
 
+def test_endless_problems_are_counted() -> None:
+    """Of very many problems the first are told, and how many there are: Airflow keeps, and shows, what is told."""
+    document = {"specVersion": "2.0", "datasource": "d.py", "model": "m.py", "dataflow": [1] * 5_000}
+    with pytest.raises(SpecError) as caught:
+        parse_pipeline(json.dumps(document), "dags/p.json")
+    problems = caught.value.problems
+    assert [problem.path for problem in problems] == [f"$.dataflow[{index}]" for index in range(101)]
+    assert "Expected no more problems, found 4,900 from here on." in problems[-1].message
+
+
 def test_all_problems_at_once_in_order() -> None:
     """Every problem of a document is told, at its place and in the order of the text."""
     text = """{

@@ -282,6 +282,11 @@ def test_seconds_are_floats() -> None:
         (["self"], "[0]", ['"self", which Airflow keeps for itself']),
         ([{"name": "context", "uri": "s3://a"}], "[0].name", ['"context"']),
         (["airflow://a"], "[0]", ["scheme"]),
+        (["数据"], "[0]", ["not all ASCII", "percent-encoded"]),
+        ([{"name": "数据", "uri": "s3://é"}], "[0].uri", ["not all ASCII"]),
+        ([{"uri": "https://h/é", "watch": True}], "[0].uri", ["escaping"]),
+        (["x" * 1301], "[0]", ["at most 2,600 bytes", "found 2,602", '"name"']),
+        ([{"name": "数" * 500, "uri": "s3://" + "x" * 1100}], "[0]", ["at most 2,600 bytes", "found 2,605"]),
         ([{"name": "a", "uri": "AIRFLOW://a"}], "[0].uri", ["scheme"]),
         (["http://[a"], "[0]", ["no URI"]),
         (["https://me:s3cret@h/a"], "[0]", ["netrc"]),
@@ -361,30 +366,56 @@ def test_too_deep_conditions(depth: int, leaf: Any) -> None:
     assert depth < limit or "nested too deeply" in str(caught.value)
 
 
+@pytest.mark.parametrize("minutes", [60, 30, 1])
+@pytest.mark.parametrize("hours", [24, 12, 1])
+@pytest.mark.parametrize(
+    "others", ["* * *", "1,11,21,31 * *", "1,11,21,31 * 1,2,3,4,5,6", "* 1,2,3,4 sun#1,mon#2,tue#3"]
+)
+def test_time_that_is_too_long_in_words(minutes: int, hours: int, others: str) -> None:
+    """A cron expression of which Airflow tells more than its database can hold is refused: it would end DAG processors."""
+    from airflow.timetables.assets import AssetOrTimeSchedule
+    from airflow.timetables.trigger import CronTriggerTimetable
+
+    cron = f"{','.join(map(str, range(minutes)))} {','.join(map(str, range(hours)))} {others}"
+    timetable = AssetOrTimeSchedule(timetable=CronTriggerTimetable(cron, timezone="UTC"), assets=[])
+    schedule = {"time": cron, "assets": ["digits"]}
+    if len(timetable.description) <= 1000:
+        assert parse(schedule).airflow.schedule is not None
+        return
+    ((path, message),) = problems(schedule)
+    assert path == "$.options.airflow.schedule.time"
+    assert "which in words is longer" in message
+
+
 def test_many_assets_are_read_in_one_go() -> None:
-    """Thousands of assets are taken, and the one that comes twice is found."""
-    names = [f"asset-{number}" for number in range(20_000)]
+    """A thousand assets are taken, and the one that comes twice is found; of more, Airflow's database knows no answer."""
+    names = [f"asset-{number}" for number in range(1_000)]
     schedule = parse({"any": names}).airflow.schedule
     assert schedule is not None
     assert schedule.assets is not None
-    assert len(schedule.assets.entries) == 20_000
-    ((path, _),) = problems([*names, "asset-7"])
-    assert path == "$.options.airflow.schedule[20000]"
+    assert len(schedule.assets.entries) == 1_000
+    ((path, _),) = problems([*names[1:], "asset-7"])
+    assert path == "$.options.airflow.schedule[999]"
+    for schedule in ([*names, "more"], {"all": [*names[:500], {"any": [f"b{name}" for name in names[:501]]}]}):
+        ((path, message),) = problems(schedule)
+        assert "at most 1,000 assets" in message
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        *("digits", "s3://bucket/data", "a b", "数据", "x" * 1500, "http://h/x?b=1&a=2#f", "file:///a", "x-y://1"),
-        *("self", "context", "airflow://a", "http://[h", "", " ", "\t\n", "x" * 1501, "selfish"),
+        *("digits", "s3://bucket/data", "a b", "数据", "x" * 1300, "http://h/x?b=1&a=2#f", "file:///a", "x-y://1"),
+        *("self", "context", "airflow://a", "http://[h", "", " ", "\t\n", "x" * 1501, "selfish", "s3://b/é"),
     ],
 )
 def test_names_are_those_that_airflow_takes(name: str) -> None:
-    """What passes for an asset's name or URI, Airflow makes an asset of, and what is refused, it refuses."""
+    """What passes for an asset's name or URI, Airflow makes an asset of, and what is refused, it or its database refuses."""
+    from airflow.models.asset import AssetModel
     from airflow.sdk import Asset
 
     try:
-        Asset(name)
+        asset = Asset(name)
+        AssetModel(name=asset.name, uri=asset.uri)
         usable = True
     except ValueError:
         usable = False

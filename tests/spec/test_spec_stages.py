@@ -9,7 +9,7 @@ import pytest
 
 from pipcook_provider.plan import plan, stage_options
 from pipcook_provider.spec import PipelineSpec, StageOptions, parse_pipeline
-from pipcook_provider.spec.stages import check_any_stage, stage_names
+from pipcook_provider.spec.stages import PREPARE, check_any_stage, check_stage, stage_names
 
 DOCUMENT: dict[str, Any] = {
     "specVersion": "2.0",
@@ -74,3 +74,14 @@ def test_task_id_goes_before_role_before_pipeline() -> None:
     assert found["model"] == StageOptions(
         image={"cpu": "p", "gpu": "p-gpu"}, network=True, memory=10**9, pool="cards", queue="queue"
     )
+
+
+def test_prepare_is_no_stage() -> None:
+    """Whoever names the task before the stages learns where its options stand, in documents as in defaults."""
+    told = "The task prepare has what options.airflow says of the whole pipeline. Write it there."
+    with pytest.raises(ValueError, match="Expected a stage that this document has") as found:
+        check_stage(PREPARE, stage_names({}))
+    assert str(found.value).endswith(told)
+    with pytest.raises(ValueError, match="which no document has") as found:
+        check_any_stage(PREPARE)
+    assert str(found.value).endswith(told)

@@ -40,6 +40,16 @@ def test_etag(server: Server, settings: Settings) -> None:
     assert second.differs(first)
 
 
+def test_endless_headers_say_nothing(server: Server, settings: Settings) -> None:
+    """Headers of many kilobytes, which events would keep and servers refuse to hear again, count as none."""
+    url = server.put("/data", b"one", headers={"ETag": f'"{"x" * 60_000}"', "Last-Modified": "y" * 2_000})
+    first = current_version(url, settings)
+    assert first == UrlVersion(length=3, sha256=hashlib.sha256(b"one").hexdigest())
+    server.put("/data", b"one", headers={"ETag": f'"{"x" * 60_000}"', "Last-Modified": MONDAY})
+    assert current_version(url, settings, first) == UrlVersion(last_modified=MONDAY, length=3)
+    assert "if-none-match" not in server.requests[-1].headers
+
+
 def test_etag_of_a_server_without_conditions(server: Server, settings: Settings) -> None:
     """Where the server answers conditions with the whole, the ETag itself is compared."""
     url = server.put("/data", b"one", headers={"ETag": '"1"'})

@@ -196,19 +196,26 @@ def train(runtime, options, context):
 
 
 def test_what_the_database_cannot_hold_harms_nothing(airflow: Airflow) -> None:
-    """A document with NUL in a query ends no DAG processor, and a script's odd figures cost no trained model."""
+    """Neither NUL in a query nor a long schedule ends a DAG processor, and a script's odd figures cost no trained model."""
     (airflow.dags / "odd.py").write_text(ODD, encoding="utf-8")
+    minutes = ",".join(map(str, range(60)))
+    write_document(
+        airflow.dags, "long.json", options={"airflow": {"schedule": f"{minutes} {minutes[:61]} 1 1,2,3 1,2,3,4"}}
+    )
     write_document(airflow.dags, "nul.json", datasource="script.py?name=%00")
     write_document(airflow.dags, "odd.json", model="odd.py")
     error = wait_for(airflow.import_errors, lambda errors: "nul.json.py" in errors)["nul.json.py"]
     assert "nul.json:3:17: $.datasource: Expected the URI or path of a script" in error
+    wait_for(
+        lambda: airflow.import_errors().get("long.json.py", ""), lambda text: "longer than Airflow can keep" in text
+    )
     wait_for(lambda: "odd" in live(airflow), bool)
     run_id = airflow.trigger("odd")
     assert airflow.finished("odd", run_id) == "success"
     assert airflow.result("odd", run_id, "model")["metrics"] == {"loss": None, "a\ufffdb \ufffd": 1.0}
-    for name in ("nul.json", "odd.json"):
+    for name in ("nul.json", "long.json", "odd.json"):
         (airflow.dags / name).unlink()
-    wait_for(lambda: set(airflow.import_errors()), lambda names: "nul.json.py" not in names)
+    wait_for(lambda: set(airflow.import_errors()), lambda names: names.isdisjoint({"nul.json.py", "long.json.py"}))
     wait_for(lambda: "odd" in live(airflow), False.__eq__)
 
 

@@ -17,12 +17,13 @@ from pipcook_provider.spec.folder import DEFAULTS_NAME
 from pipcook_provider.spec.lint import keys, references, sections, texts
 from pipcook_provider.spec.lint.facts import NOTHING_KNOWN, Facts
 from pipcook_provider.spec.lint.schedule import schedule_flaws
+from pipcook_provider.spec.lint.texts import names_connections
 from pipcook_provider.spec.model import PipelineSpec
 from pipcook_provider.spec.parse import load_pipeline_spec, parse_pipeline
 from pipcook_provider.spec.places import Places
 from pipcook_provider.spec.reader import read_file
 
-__all__ = ["NOTHING_KNOWN", "Facts", "Finding", "lint_file", "lint_pipeline", "warnings_of"]
+__all__ = ["NOTHING_KNOWN", "Facts", "Finding", "lint_file", "lint_pipeline", "names_connections", "warnings_of"]
 
 Level = Literal["error", "warning"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -60,12 +61,8 @@ def templates(spec: PipelineSpec, facts: Facts) -> tuple[list[Flaw], list[Flaw]]
     """Return the templates that no run could render, and those with connections that this machine lets no template have."""
     mistakes, doubts = [], []
     for path, text, secrets in _rendered(spec):
-        if not is_template(text):
-            continue
-        from pipcook_provider.templating.sandbox import Template
-
         try:
-            named = {conn_id for conn_id, _ in Template.parse(text, secrets=secrets).fields}
+            named = _connections(text, secrets=secrets)
         except TemplateError as exc:
             mistakes.append(Flaw(path, f"The template {shown(text)} cannot be rendered: {exc}"))
             continue
@@ -78,6 +75,13 @@ def templates(spec: PipelineSpec, facts: Facts) -> tuple[list[Flaw], list[Flaw]]
     return mistakes, doubts
 
 
+def names_connections(spec: PipelineSpec) -> bool:
+    """Tell whether runs of a document need Airflow's connections for its templates."""
+    with suppress(TemplateError):  # which lint tells
+        return any(_connections(text, secrets=secrets) for _, text, secrets in _rendered(spec))
+    return False
+
+
 def unrendered(document: Any) -> Iterator[Flaw]:
     """Yield templates where nothing renders them."""
     for path, text in _texts((), document):
@@ -87,6 +91,14 @@ def unrendered(document: Any) -> Iterator[Flaw]:
                 "A template in here stays as it is: only the values in the queries of scripts and in options.airflow.env are "
                 "rendered. Write the value, or hand it to a script in its query.",
             )
+
+
+def _connections(text: str, *, secrets: bool) -> frozenset[str]:
+    if not is_template(text):
+        return frozenset()
+    from pipcook_provider.templating.sandbox import Template
+
+    return frozenset(conn_id for conn_id, _ in Template.parse(text, secrets=secrets).fields)
 
 
 def _rendered(spec: PipelineSpec) -> Iterator[tuple[Path, str, bool]]:

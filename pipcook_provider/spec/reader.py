@@ -15,6 +15,8 @@ from pipcook_provider.spec.places import line_column, tokens
 _EXAMPLE: Final = '{"specVersion": "2.0", "datasource": ..., "model": ...}'
 _LONGEST_INTEGER: Final = 20
 #: PostgreSQL, where Airflow keeps DAGs, cannot hold it: one document would end the DAG processor.
+#: Lists and objects in each other: Airflow's tasks can tell each other of some hundred, Python reads some thousand.
+_DEEPEST: Final = 100
 _NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*(\\u0000)")
 _SURROGATE: Final = re.compile(r"(?P<pair>\\u[dD][89abAB]..\\u[dD][c-fC-F]..)|\\u[dD][89a-fA-F]..")
 
@@ -69,6 +71,8 @@ def read(text: str, origin: str) -> Any:
     text = text.removeprefix("\ufeff")
     try:
         value = _DECODER.decode(text)
+        if text.count("[") + text.count("{") > _DEEPEST and _is_deep(value):
+            raise too_deep(origin)
         if _SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode()
         if "\\u0000" in text and (found := _NUL.search(text)):
@@ -95,6 +99,15 @@ def read(text: str, origin: str) -> Any:
         )
     except RecursionError as exc:
         raise too_deep(origin) from exc
+
+
+def _is_deep(value: Any) -> bool:
+    """Tell whether lists and objects stand in each other more than the allowed number of times."""
+    level = [value]
+    for _ in range(_DEEPEST + 1):
+        found = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list))
+        level = [entry for entries in found for entry in entries]
+    return bool(level)
 
 
 def too_deep(origin: str) -> SpecError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,7 @@ from pipcook_provider.spec.reader import read, read_file
         ('{\n "a": [1, {"b": 2}', 2, 19, ['"["', "line 2, column 7", "cut off"]),
         ('{"a": 1\n\n', 1, 8, ['"{"', "line 1, column 1"]),
         ("[" * 100_000, 1, 1, ["nested too deeply"]),
+        (f"{'[' * 101}1{']' * 101}", 1, 1, ["nested too deeply"]),
     ],
 )
 def test_broken_text(text: str, line: int, column: int, words: list[str]) -> None:
@@ -58,6 +60,13 @@ def test_broken_text(text: str, line: int, column: int, words: list[str]) -> Non
     (problem,) = caught.value.problems
     assert (problem.line, problem.column) == (line, column)
     assert [word for word in words if word not in problem.message] == []
+
+
+def test_deepest_text() -> None:
+    """A hundred lists and objects may stand in each other, and any number beside each other."""
+    deepest = f"{'[' * 100}1{']' * 100}"
+    assert json.dumps(read(deepest, "p.json")) == deepest
+    assert len(read(json.dumps([{}] * 1_000), "p.json")) == 1_000
 
 
 def test_byte_order_mark() -> None:

@@ -22,8 +22,8 @@ oldest := .venv-oldest/bin
 airflow_tests := tests/bundles tests/dag_factory tests/hooks tests/operators tests/system tests/test_airflow_cli.py \
     tests/test_imports.py tests/test_plugin.py tests/test_provider_info.py tests/test_triggers.py
 
-# Each file's tests stay together, since they share what they set up.
-parallel := --numprocesses auto --dist loadfile
+# Two files of tests at a time, many of which wait more than they work; those of one file share what they set up.
+parallel := --numprocesses 2 --dist loadfile
 
 .PHONY: help
 help: ## list the commands

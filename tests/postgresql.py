@@ -66,7 +66,7 @@ def running_postgresql() -> Iterator[PostgreSQL]:
             [*_AS_USER, initdb, *options, folder / "data"], cwd=folder, check=True, stdout=subprocess.DEVNULL
         )
         settings = [part for setting in _FAST for part in ("-c", setting)]
-        server = [Path(initdb).with_name("postgres"), "-D", folder / "data", "-k", folder, *settings]
+        server = [Path(initdb).resolve().with_name("postgres"), "-D", folder / "data", "-k", folder, *settings]
         command = [sys.executable, keeper.__file__, folder / "log", *_AS_USER, *server]
         with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=folder) as process:
             postgresql = PostgreSQL(folder)

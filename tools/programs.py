@@ -34,10 +34,8 @@ class Program:
     def find(self) -> str | None:
         """Return the path of its command; None when there is none."""
         # Names of folders are numbers of versions: the longer one is the newer.
-        folders = (
-            sorted(map(str, Path("/").glob(self.folders)), key=lambda path: (len(path), path)) if self.folders else []
-        )
-        places = [None, *reversed(folders)]
+        folders = map(str, Path("/").glob(self.folders)) if self.folders else ()
+        places = [None, *sorted(folders, key=lambda path: (len(path), path), reverse=True)]
         return next(
             (found for place in places for name in self.commands if (found := shutil.which(name, path=place))), None
         )
@@ -76,11 +74,12 @@ def show() -> None:
 
     :raises ToolError: one is missing.
     """
-    missing = [program for program in PROGRAMS if program.find() is None]
-    for program in PROGRAMS:
-        print(f"{program.name}: {program.find() or 'missing'}")
+    found = {program: program.find() for program in PROGRAMS}
+    for program, path in found.items():
+        print(f"{program.name}: {path or 'missing'}")
+    missing = [f"Testing {program.purpose} {program.remedy}" for program, path in found.items() if path is None]
     if missing:
-        raise ToolError("\n".join(f"Testing {program.purpose} {program.remedy}" for program in missing))
+        raise ToolError("\n".join(missing))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from pipcook_provider.run_marker import RUN_MARKER
-from pipcook_provider.spec.folder import DEFAULTS_NAME, is_document_name, is_looked_into, is_pipeline_file
+from pipcook_provider.spec.folder import DEFAULTS_NAME, LONGEST_PATH, is_document_name, is_looked_into, is_pipeline_file
 
 #: Text of every stub. It says "airflow" and "DAG", by which Airflow knows a DAG file.
 STUB: Final = b'''"""The DAG file that pipcook_provider gives Airflow for a pipeline document. Edit the document, not this."""
@@ -36,10 +36,6 @@ _RACY: Final = 2 * 10**9
 
 #: Bytes of a document's name that leave room for what stubs, and Python's own files beside them, add to it.
 _LONGEST_NAME: Final = 200
-
-#: Characters of a stub's path below the tree: what is longer, Airflow's database cannot file an import error under, and its
-#: DAG processors end. No dag_id is as long, so that there is always an error.
-_LONGEST_PATH: Final = 1000
 
 _Identity = tuple[int, int]
 
@@ -272,7 +268,7 @@ class _Look:
             elif is_document_name(entry.name) and not _is_folder(entry):
                 document, name = place.prefix + entry.name, stub_name(entry.name, taken)
                 prefix, present, into = place.prefix, stubs, found
-                if len(prefix + name) > _LONGEST_PATH:
+                if len(prefix + name) > LONGEST_PATH:
                     prefix, present, into = "", self._stubs_above, self.far
                     name = stub_name(document.replace("/", "_"), ())
                 modified = self._modified(place, entry, present.get(name))

@@ -10,7 +10,7 @@ from airflow.sdk import DAG, get_parsing_context
 from pipcook_provider.dag_factory.building import DocumentSource, load_pipeline
 from pipcook_provider.errors import PipcookError, Problem, SpecError
 from pipcook_provider.plan import dag_id_of, dag_id_taken
-from pipcook_provider.spec.folder import find_json_files, has_dag_file, is_pipeline_file
+from pipcook_provider.spec.folder import LONGEST_PATH, find_json_files, has_dag_file, is_pipeline_file
 
 
 def load_pipelines(folder: str | Path) -> dict[str, DAG]:
@@ -52,10 +52,6 @@ def _load_one(folder: Path, wanted: str) -> dict[str, DAG]:
     return {}
 
 
-#: Characters of a path that Airflow's database has room for beside an import error; DAG processors end at one more.
-_LONGEST_PATH = 1000
-
-
 class _BrokenPipeline(DAG):
     """Stands for a document that cannot be used.
 
@@ -79,7 +75,7 @@ class _BrokenPipeline(DAG):
         """Claim the document's path: called after the importer has noted the loader's."""
         if self.relative_fileloc:
             path = str(Path(self.relative_fileloc).parent / self._document)
-            self.relative_fileloc = path if len(path) <= _LONGEST_PATH else f"...{path[3 - _LONGEST_PATH :]}"
+            self.relative_fileloc = path if len(path) <= LONGEST_PATH else f"...{path[3 - LONGEST_PATH :]}"
             self.fileloc = self.relative_fileloc  # by which Airflow 3.1 still files the error
 
     def get_serialized_fields(self) -> NoReturn:  # type: ignore[override]

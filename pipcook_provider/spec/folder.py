@@ -17,6 +17,10 @@ MAXIMUM_BYTES: Final = 1024 * 1024
 #: Folder-wide defaults, which are no document of their own.
 DEFAULTS_NAME: Final = "pipcook.defaults.json"
 
+#: Characters of a path under which Airflow's database can file an import error: its DAG processors would end at more. No
+#: dag_id is as long, so that there is always an error.
+LONGEST_PATH: Final = 1000
+
 _GONE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 

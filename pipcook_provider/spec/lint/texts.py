@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -93,6 +94,7 @@ def unrendered(document: Any) -> Iterator[Flaw]:
             )
 
 
+@lru_cache(maxsize=1024)
 def _connections(text: str, *, secrets: bool) -> frozenset[str]:
     if not is_template(text):
         return frozenset()
